@@ -1,0 +1,1 @@
+"""Flows to features: first contacts, DNS names, edges, and the sums that decide."""

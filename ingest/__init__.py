@@ -1,0 +1,1 @@
+"""Bytes to flows: one file per source, then who talks, in which direction, counted once."""

@@ -1,0 +1,1 @@
+"""Features to evidence: the baseline and the detectors that compare traffic with it."""
