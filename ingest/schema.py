@@ -74,7 +74,8 @@ Conventions beyond the names:
   `drop_reason` starting with `ICMP_`. `tcp_flags` is null there.
 - A row that only reports lost events has `lost` set and null addresses; its `time` is the moment
   of the report.
-- Addresses are text in the form of RFC 5952. `tcp_flags` is null where unseen, 0 where none was set.
+- Addresses are text in the form of RFC 5952. `tcp_flags` is null where unseen, 0 where none was
+  set.
 """
 
 
