@@ -1,11 +1,56 @@
 # sidelong: every target works on a fresh machine with Python >= 3.11, make and git.
-PYTHON ?= python3
+# The first one that needs it creates .venv from pyproject.toml, at the versions of constraints.txt.
+SHELL := /bin/sh
 BIN := .venv/bin
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach python,$(PYTHONS),$(shell $(python) -c '$(RECENT)' 2>/dev/null && echo $(python))))
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench score docs clean
 
+help: ## Print this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(BIN)/sidelong ## Find four real attacks in the traffic of a small shop.
+	@$(BIN)/sidelong demo
+
+test: $(BIN)/sidelong ## Run the whole test suite.
+	@$(BIN)/pytest
+
+lint: $(BIN)/sidelong ## Check style, formatting and types: ruff, mypy, pyright.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(BIN)/sidelong ## Measure packets/s and flows/s beside dpkt and, where installed, tshark.
+	@$(BIN)/python tests/bench
+
+score: $(BIN)/sidelong ## Replay the labelled public captures: what was found, what was missed.
+	@$(BIN)/python tests/bench/score.py
+
+docs: $(BIN)/sidelong ## Write docs/cli.md from the command's own help; check every link.
+	@$(BIN)/python docs/build.py
+
+clean: ## Remove what was built, .venv included.
+	rm -rf .venv .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian's python3 lacks ensurepip unless python3-venv is installed: there an environment without
+# pip does, filled by the pip or the virtualenv of the system.
 $(BIN)/sidelong: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev --editable .
-	touch $@
+	@test -n "$(PYTHON)" || { echo "sidelong needs Python 3.11 or later, and none of $(PYTHONS) is"; \
+	  echo "  try: make PYTHON=/path/to/python3.11"; exit 1; } >&2
+	@echo "creating .venv (once)"
+	@$(PYTHON) -m venv .venv >/dev/null 2>&1 \
+	  || $(PYTHON) -m virtualenv --quiet --clear .venv 2>/dev/null \
+	  || { $(PYTHON) -m venv --clear --without-pip .venv \
+	       && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip 2>/dev/null; } \
+	  || { rm -rf .venv; echo "$(PYTHON) can make no virtual environment with pip in it"; \
+	       echo "  try: install your system's python3-venv package, then make again"; exit 1; } >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python \
+	  --constraint constraints.txt --group dev --editable .
+	@touch $@
