@@ -1,0 +1,142 @@
+"""Text on its way to a person: made harmless, wrapped, coloured only where colour is wanted.
+
+Names in telemetry are chosen by whoever sends the traffic: a DNS name may hold an escape sequence
+that repaints the screen. Everything foreign passes through `printable` here before it is shown,
+and through `printable_json` where it is printed as JSON.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from sidelong.errors import SidelongError
+
+__all__ = [
+    "Terminal",
+    "duration",
+    "moment",
+    "plural",
+    "printable",
+    "printable_json",
+]
+
+# One level for everything below a space, the C1 controls and what Unicode calls format: among them
+# the marks that reverse the direction of text, and characters of no width.
+_LONGEST: Final = 200
+_PLAIN_WIDTH: Final = 100
+
+
+def printable(text: str, longest: int = _LONGEST) -> str:
+    r"""The text with every character that is not printable written as an escape, cut to `longest`.
+
+    >>> printable("a\x1b[2Jb\u202ec")
+    'a\\x1b[2Jb\\u202ec'
+    """
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def printable_json(line: str) -> str:
+    r"""The same JSON value, with what is not printable inside its strings written as \uXXXX."""
+    if line.isprintable():
+        return line
+    return re.sub(r"[^ -~]", lambda match: _json_escaped(match[0]), line)
+
+
+def _json_escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
+def plural(count: int, thing: str) -> str:
+    """The count with its noun.
+
+    >>> plural(1, "flow"), plural(17036, "flow")
+    ('1 flow', '17,036 flows')
+    """
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def duration(length: timedelta) -> str:
+    """A length of time in its two largest units.
+
+    >>> duration(timedelta(seconds=137)), duration(timedelta(days=3, hours=2, minutes=5))
+    ('2 min 17 s', '3 d 2 h')
+    """
+    seconds = max(0, round(length.total_seconds()))
+    parts = [
+        f"{amount} {unit}"
+        for unit, amount in (
+            ("d", seconds // 86_400),
+            ("h", seconds // 3_600 % 24),
+            ("min", seconds // 60 % 60),
+            ("s", seconds % 60),
+        )
+        if amount
+    ]
+    return " ".join(parts[:2]) or "0 s"
+
+
+def moment(time: datetime) -> str:
+    """A moment to the second, UTC.
+
+    >>> from datetime import UTC
+    >>> moment(datetime(2026, 11, 23, 2, 18, 24, 289137, UTC))
+    '2026-11-23 02:18:24Z'
+    """
+    return f"{time:%Y-%m-%d %H:%M:%S}Z"
+
+
+class Terminal:
+    """Standard output for results, standard error for messages.
+
+    Colour follows rich: on terminals only, and not under NO_COLOR. Characters that an output's
+    encoding lacks are written as escapes. A width is given where no terminal sets one.
+    """
+
+    def __init__(self) -> None:
+        self.out = _console(sys.stdout)
+        self.err = _console(sys.stderr)
+
+    def say(self, message: str, *, style: str = "") -> None:
+        """Print one message for the person at the keyboard, on standard error."""
+        self.err.print(Text(printable(message, 10_000), style=style), soft_wrap=True)
+
+    def problem(self, error: SidelongError) -> None:
+        """Print what is wrong and what to try."""
+        self.say(f"sidelong: {error.problem}", style="bold red")
+        self.say(f"  try: {error.hint}")
+
+    def bad_rows(self, count: int, samples: Sequence[str]) -> None:
+        """Print how much could not be read, with the first few cases; nothing if all could."""
+        if not count:
+            return
+        self.say(f"sidelong: {plural(count, 'row')} could not be read and were left out, such as")
+        for sample in samples:
+            self.say(f"  {printable(sample)}")
+
+
+def _console(stream: TextIO) -> Console:
+    # A stream that was replaced (by a test, by a notebook) may have nothing to set.
+    if callable(reconfigure := getattr(stream, "reconfigure", None)):
+        reconfigure(errors="backslashreplace")
+    # rich falls back to 80 columns in a pipe; COLUMNS and a real terminal still decide.
+    width = None if stream.isatty() else _PLAIN_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
