@@ -1,0 +1,27 @@
+"""What several test files need."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of public captures: SIDELONG_DATA, else `../shared/data` beside the repository."""
+    folder = Path(os.environ.get("SIDELONG_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        missing = f"no captures in {folder}; set SIDELONG_DATA"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shop() -> Path:
+    """The shipped incident."""
+    return ROOT / "examples" / "shop-incident"
