@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from rich.text import Text
 
-from sidelong.alerts.incident import Incident, Peer
+from sidelong.alerts.incident import Incident, Target
 from sidelong.terminal import Terminal, moment, printable, printable_json
 
 __all__ = ["JsonLines", "Listing", "Table", "headline"]
@@ -74,7 +74,7 @@ class Table:
         for event in events:
             if self._every_change:
                 self._entry(event, status=f"{event.status:<6}  ")
-            elif event.status == "close":
+            elif event.status == "closed":
                 self._latest.pop(event.id, None)
                 self._entry(event)
             else:
@@ -109,7 +109,7 @@ def headline(incident: Incident) -> Text:
     )
 
 
-def _objects(peers: Sequence[Peer]) -> str:
+def _objects(peers: Sequence[Target]) -> str:
     """The first few, a peer that was met on several ports once."""
     ports: dict[str, set[int]] = {}
     for peer in peers:

@@ -108,12 +108,12 @@ class Terminal:
     """Standard output for results, standard error for messages.
 
     Colour follows rich: on terminals only, and not under NO_COLOR. Characters that an output's
-    encoding lacks are written as escapes. A width is given where no terminal sets one.
+    encoding lacks are written as escapes. Where no terminal sets a width, it is 100.
     """
 
-    def __init__(self) -> None:
-        self.out = _console(sys.stdout)
-        self.err = _console(sys.stderr)
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.out = _console(out or sys.stdout)
+        self.err = _console(err or sys.stderr)
 
     def say(self, message: str, *, style: str = "") -> None:
         """Print one message for the person at the keyboard, on standard error."""
