@@ -50,6 +50,7 @@ class Reading:
     def __init__(self, terminal: Terminal, tally: Tally, label: str, total: int | None) -> None:
         self._tally = tally
         self._began = monotonic()
+        self._ended = 0.0
         self._bar = _Bar(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -69,13 +70,15 @@ class Reading:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended = monotonic()
         self._bar.lines = ()
         self._bar.stop()
 
     @property
     def rate(self) -> float:
-        """Flows per second of wall time so far."""
-        return self._tally.flows / max(monotonic() - self._began, 1e-9)
+        """Flows per second of wall time, so far or until the end."""
+        ended = self._ended or monotonic()
+        return self._tally.flows / max(ended - self._began, 1e-9)
 
     def update(self, lines: Sequence[Text] = ()) -> None:
         """Move the bar to where the tally is, with the newest of `lines` under it."""

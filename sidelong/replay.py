@@ -1,6 +1,7 @@
 """Recorded or piped traffic through the pipeline, incidents to the screen as they are found."""
 
 from collections.abc import Sequence
+from math import floor
 from pathlib import Path
 
 from sidelong.alerts.incident import Incident
@@ -56,39 +57,38 @@ def watch(
     """
     tally = Tally()
     found: set[str] = set()
-    with Reading(terminal, tally, "replaying", total_bytes(sources)) as reading:
+    reading = Reading(terminal, tally, "replaying", total_bytes(sources))
 
-        def show(events: Sequence[Incident]) -> None:
-            found.update(event.id for event in events)
-            if events:
-                with reading.aside():
-                    listing.show(events)
+    def show(events: Sequence[Incident]) -> None:
+        found.update(event.id for event in events)
+        if events:
+            with reading.aside():
+                listing.show(events)
 
-        try:
+    try:
+        with reading:
             for batch in tally.counted(merged(sources)):
                 show(pipeline.process(batch.flows))
                 reading.update([headline(incident) for incident in listing.open])
             show(pipeline.finish())
-        finally:
-            rate = reading.rate
-            with reading.aside():
-                listing.end()
-    _report(terminal, tally, len(found), rate)
-    return len(found)
-
-
-def _report(terminal: Terminal, tally: Tally, found: int, rate: float) -> None:
-    terminal.bad_rows(tally.bad.count, tally.bad.samples)
+    finally:
+        listing.end()
+        _report(terminal, tally, len(found), reading.rate)
     if not tally.flows and tally.bad.count:
         raise SourceError(
             f"none of {plural(tally.bad.count, 'row')} could be read",
             hint="say what the input is with --format",
         )
+    return len(found)
+
+
+def _report(terminal: Terminal, tally: Tally, found: int, rate: float) -> None:
+    terminal.bad_rows(tally.bad.count, tally.bad.samples)
     if not tally.flows:
         terminal.say("sidelong: there was no flow to look at")
         return
     terminal.say(f"{plural(found, 'incident')} in {tally}, {rate:,.0f} flows/s")
     if tally.completeness < 1:
-        share = f"{tally.completeness:.1%}"
-        lost = plural(tally.lost, "event")
-        terminal.say(f"saw {share} of the traffic: {lost} lost on the way, and what is missing")
+        percent = floor(tally.completeness * 10_000) / 100  # never up to 100
+        missing = f"{plural(tally.lost, 'event')} lost, {plural(tally.bad.count, 'row')} unreadable"
+        terminal.say(f"completeness {percent} %: {missing}")
