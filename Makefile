@@ -41,9 +41,10 @@ clean: ## Remove what was built, .venv included.
 # Debian's python3 lacks ensurepip unless python3-venv is installed: there an environment without
 # pip does, filled by the pip or the virtualenv of the system.
 $(BIN)/sidelong: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "sidelong needs Python 3.11 or later, and none of $(PYTHONS) is"; \
+	@"$(or $(PYTHON),python3)" -c '$(RECENT)' || { \
+	  echo "sidelong needs Python 3.11 or later, and found $(or $(PYTHON),none)"; \
 	  echo "  try: make PYTHON=/path/to/python3.11"; exit 1; } >&2
-	@echo "creating .venv (once)"
+	@echo "setting up .venv"
 	@$(PYTHON) -m venv .venv >/dev/null 2>&1 \
 	  || $(PYTHON) -m virtualenv --quiet --clear .venv 2>/dev/null \
 	  || { $(PYTHON) -m venv --clear --without-pip .venv \

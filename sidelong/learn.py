@@ -8,8 +8,9 @@ from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
 from sidelong.ingest.podmap import PodMap
+from sidelong.learning import Learning
+from sidelong.listing import headline
 from sidelong.models.baseline import Baseline
-from sidelong.pipeline import Learning
 from sidelong.progress import Reading, total_bytes
 from sidelong.tally import Tally
 from sidelong.terminal import Terminal
@@ -65,6 +66,11 @@ def learnt(
             hint="give a capture that holds traffic, or say what it is with --format",
         )
     terminal.out.print(_sentence(model, tally))
+    left_out = [one for one in learning.incidents.values() if one.severity != "info"]
+    if left_out:
+        terminal.say("what led to these incidents was not learnt; are they ordinary here?")
+        for incident in left_out:
+            terminal.say(f"  {headline(incident).plain}")
     return model
 
 

@@ -17,8 +17,9 @@ from sidelong.alerts.incident import Incident
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
 from sidelong.ingest.podmap import PodMap
+from sidelong.learning import Learning
 from sidelong.models.baseline import Baseline
-from sidelong.pipeline import Learning, Pipeline
+from sidelong.pipeline import Pipeline
 
 TUNNEL: Final = "cdn-metrics.example.net"
 
