@@ -86,7 +86,7 @@ def _tabulate(text: NDArray[np.uint8], lengths: NDArray[np.int64]) -> Keys:
     terms = _TABLE[((position & (_BLOCK - 1)) << 8) | text]
     blocks = int(lengths.max(initial=0)) // _BLOCK + 1
     if blocks > 1:
-        weights = np.cumprod(np.full(blocks, _BLOCK_WEIGHT)) * _BLOCK_WEIGHT
+        weights = np.cumprod(np.array([1, *[_BLOCK_WEIGHT] * (blocks - 1)], np.uint64))
         terms *= weights[position // _BLOCK]
     sums = np.zeros(len(text) + 1, dtype=np.uint64)
     np.cumsum(terms, out=sums[1:])
