@@ -4,11 +4,13 @@ Every source decodes to frames of `FLOW_SCHEMA`, columns in this order. A null m
 cannot see it", never zero. `conform` is the only place that fills in what a source leaves out.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 
-__all__ = ["FLOW_SCHEMA", "PROTOCOLS", "TCP_FLAGS", "VERDICTS", "conform", "empty_flows"]
+__all__ = ["FLOW_SCHEMA", "PROTOCOLS", "TCP_FLAGS", "VERDICTS", "conform", "empty_flows", "schema_of"]
 
 PROTOCOLS: Final = pl.Enum(["TCP", "UDP", "ICMP", "SCTP", "OTHER"])
 VERDICTS: Final = pl.Enum(["FORWARDED", "DROPPED", "ERROR", "AUDIT", "REDIRECTED", "TRANSLATED"])
@@ -26,7 +28,14 @@ TCP_FLAGS: Final = {
 
 _TIME: Final = pl.Datetime("ns", "UTC")
 
-FLOW_SCHEMA: Final = pl.Schema(
+
+
+def schema_of(columns: Mapping[str, pl.DataType | DataTypeClass]) -> pl.Schema:
+    """A schema from column names and types; says what mypy cannot infer of such a mapping."""
+    return pl.Schema(dict(columns))
+
+
+FLOW_SCHEMA: Final = schema_of(
     {
         "time": _TIME,
         "end": _TIME,

@@ -1,0 +1,300 @@
+"""First contacts and how they ended.
+
+A contact is (actor, peer, port, protocol); its first use within a day is a *first contact*, the unit
+of scan detection (Jung et al., "Fast Portscan Detection Using Sequential Hypothesis Testing", 2004).
+A peer that is a known workload counts as one, whatever its addresses; anything else by address.
+
+Outcomes are read from the events of either direction:
+
+    ANSWERED    a SYN-ACK, data, any reply that is not a bare reset
+    REFUSED     a reset, or an ICMP error that quotes the attempt
+    DENIED      dropped by policy
+    UNANSWERED  nothing bears a time within one second of the attempt; its moment is attempt + 1 s
+    TAKEN_BACK  an answer came after all, and the UNANSWERED before it does not count
+
+Probes without SYN (FIN, NULL, XMAS) and UDP can go unanswered too; a lone ACK or data segment cannot,
+for it may belong to a connection that is older than the capture, yet a reset or an ICMP error that it
+provokes counts.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sidelong.features.events import ANSWER, DENIAL, PROBE, REFUSAL, event_of, is_stealth
+from sidelong.features.membership import is_member
+from sidelong.ingest.keys import hash_columns
+from sidelong.ingest.schema import PROTOCOLS, schema_of
+from sidelong.ingest.table import Table
+
+__all__ = [
+    "NO_ANSWER_NS",
+    "OUTCOMES",
+    "OUTCOME_SCHEMA",
+    "Contacts",
+    "contact_keys",
+    "contact_object",
+]
+
+NO_ANSWER_NS: Final = 1_000_000_000
+OUTCOMES: Final = pl.Enum(["ANSWERED", "REFUSED", "DENIED", "UNANSWERED", "TAKEN_BACK"])
+OUTCOME_SCHEMA: Final = schema_of(
+    {
+        "row": pl.UInt64,
+        "sub": pl.UInt8,
+        "time": pl.Datetime("ns", "UTC"),
+        "actor": pl.String,
+        "actor_pod": pl.String,
+        "actor_ip": pl.String,
+        "peer": pl.String,
+        "object": pl.String,
+        "object_ip": pl.String,
+        "port": pl.UInt16,
+        "protocol": PROTOCOLS,
+        "stealth": pl.Boolean,
+        "outcome": OUTCOMES,
+        "key": pl.UInt64,
+    }
+)
+"""One row per outcome, in the order of the rows that decided them (`row`, then `sub`).
+
+`object` is the peer when it is a workload or a domain, else its address; `stealth` marks probes
+without SYN; `key` is the contact's, as `contact_keys` computes it.
+"""
+
+_NEW, _PENDING, _ENDED, _SILENT = -1, 0, 1, 2
+_WAITING_CAPACITY: Final = 200_000
+_WAITING_SCHEMA: Final = schema_of(
+    {
+        **{name: OUTCOME_SCHEMA[name] for name in OUTCOME_SCHEMA if name != "outcome"},
+        "due": pl.Int64,
+    }
+)
+
+
+def contact_object() -> pl.Expr:
+    """What an actor contacts, from `peer` and `peer_ip`: a workload, a domain, or an address."""
+    peer = pl.col("peer")
+    addressed = peer.str.starts_with("ip:") | peer.str.starts_with("world:")
+    return pl.when(addressed).then(pl.col("peer_ip")).otherwise(peer)
+
+
+def contact_keys(rows: pl.DataFrame) -> NDArray[np.uint64]:
+    """The 64-bit key of each row's contact, from actor, object, port and protocol."""
+    return hash_columns(rows, ["actor", "object", "port", "protocol"])
+
+
+def _events(oriented: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `sides` with what they say of their contact, and what it is a contact with."""
+    icmp = (pl.col("protocol") == "ICMP").fill_null(False)
+    return oriented.with_columns(
+        event=event_of(),
+        stealth=is_stealth(),
+        object=contact_object(),
+        object_ip="peer_ip",
+        port=pl.when(icmp).then(0).otherwise(pl.col("port")).cast(pl.UInt16),
+    )
+
+
+class Contacts:
+    """Tells first contacts and their outcomes from a stream of oriented flows.
+
+    known: sorted contact keys of the baseline, which are no first contacts. Bounded: the million most
+    recent contacts of the last 24 h, and 200,000 attempts that wait for an answer; what is beyond is
+    forgotten at ticks and counted in `evicted`.
+    """
+
+    def __init__(self, known: NDArray[np.uint64] | None = None) -> None:
+        self._known = np.empty(0, np.uint64) if known is None else known
+        self._table = Table({"state": np.int8}, capacity=1_000_000, ttl_ns=86_400_000_000_000)
+        self._waiting = _WAITING_SCHEMA.to_frame()
+        self._given_up = 0
+
+    @property
+    def evicted(self) -> int:
+        """Contacts forgotten because there were too many at once."""
+        return self._table.evicted + self._given_up
+
+    def observe(self, oriented: pl.DataFrame) -> pl.DataFrame:
+        """The outcomes (`OUTCOME_SCHEMA`) that these rows decide.
+
+        Takes rows of `sides`, in stream order, within one event-time tick.
+        """
+        rows = _events(oriented).with_row_index("at")
+        clock = rows["clock"].to_physical().to_numpy()
+        first = self._first_events(rows)
+        waiting = pl.concat([self._waiting, self._attempts(rows, first)])
+        return self._decide(rows, clock, first, waiting)
+
+    def finish(self, row: int) -> pl.DataFrame:
+        """The outcomes of an idle or ended stream: whatever still waits is UNANSWERED, at `row`."""
+        outcomes = _silences(
+            self._waiting, pl.repeat(row, self._waiting.height, dtype=pl.UInt64, eager=True)
+        )
+        self._settle(outcomes)
+        self._waiting = self._waiting.clear()
+        return _ordered(outcomes)
+
+    def tidy(self, now_ns: int) -> None:
+        """Forget at an event-time tick what is older than a day or beyond the bounds."""
+        self._table.tidy(now_ns)
+        excess = self._waiting.height - _WAITING_CAPACITY
+        if excess > 0:
+            self._waiting = self._waiting.slice(excess)
+            self._given_up += excess
+
+    def snapshot(self) -> dict[str, Any]:
+        """Contacts and waiting attempts as a value."""
+        return {
+            "table": self._table.snapshot(),
+            "waiting": self._waiting,
+            "given_up": self._given_up,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._table.restore(state["table"])
+        self._waiting = state["waiting"]
+        self._given_up = state["given_up"]
+
+    def _first_events(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """One row per contact outside the baseline: its state so far, its first event of each kind."""
+        seen = rows.filter(pl.col("event") > 0, pl.col("port").is_not_null())
+        keys = contact_keys(seen)
+        ours = ~is_member(keys, self._known)
+        seen = seen.select("at", "event", key=pl.Series(keys, dtype=pl.UInt64)).filter(
+            pl.Series(ours, dtype=pl.Boolean)
+        )
+        first = seen.group_by("key", maintain_order=True).agg(
+            pl.col("at").filter(pl.col("event") == event).min().cast(pl.Int64).alias(name)
+            for event, name in (
+                (PROBE, "probe"),
+                (ANSWER, "answer"),
+                (REFUSAL, "refusal"),
+                (DENIAL, "denial"),
+            )
+        )
+        found = self._table.find(first["key"].to_numpy())
+        end = pl.min_horizontal("answer", "refusal", "denial")
+        return first.with_columns(
+            state=pl.Series(self._table.get("state", found, _NEW), dtype=pl.Int8),
+            end=end,
+            ending=pl.when(pl.col("answer") == end)
+            .then(pl.lit("ANSWERED"))
+            .when(pl.col("refusal") == end)
+            .then(pl.lit("REFUSED"))
+            .otherwise(pl.lit("DENIED"))
+            .cast(OUTCOMES),
+        )
+
+    def _attempts(self, rows: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
+        """New contacts that begin with a probe: they wait, if only until a later row of this batch."""
+        probed = first.filter(
+            pl.col("state") == _NEW, (pl.col("probe") < pl.col("end")).fill_null(True)
+        ).drop_nulls("probe")
+        return (
+            _gather(rows, probed["probe"])
+            .with_columns(
+                key=probed["key"],
+                sub=pl.lit(0, pl.UInt8),
+                due=pl.col("time").to_physical() + NO_ANSWER_NS,
+            )
+            .select(_WAITING_SCHEMA.names())
+        )
+
+    def _decide(
+        self,
+        rows: pl.DataFrame,
+        clock: NDArray[np.int64],
+        first: pl.DataFrame,
+        waiting: pl.DataFrame,
+    ) -> pl.DataFrame:
+        waiting = waiting.join(
+            first.select("key", "end", "ending"), on="key", how="left", maintain_order="left"
+        ).with_columns(
+            silent=pl.Series(np.searchsorted(clock, waiting["due"].to_numpy()), dtype=pl.Int64)
+        )
+        in_time = (pl.col("end") < pl.col("silent")).fill_null(False)
+        ended = waiting.filter(in_time)
+        silent = waiting.filter(~in_time, pl.col("silent") < rows.height)
+        self._waiting = waiting.filter(~in_time, pl.col("silent") >= rows.height).select(
+            _WAITING_SCHEMA.names()
+        )
+        immediate = first.filter(
+            pl.col("state") == _NEW, (pl.col("end") <= pl.col("probe")).fill_null(True)
+        ).drop_nulls("end")
+        silent_keys = silent.select("key", since="silent")
+        back = pl.concat(
+            [
+                first.filter(pl.col("state") == _SILENT).select("key", "answer"),
+                first.join(silent_keys, on="key")
+                .filter(pl.col("answer") >= pl.col("since"))
+                .select("key", "answer"),
+            ]
+        ).drop_nulls("answer")
+        outcomes = pl.concat(
+            [
+                _outcomes(rows, ended["end"], ended["key"], ended["ending"], ended["stealth"]),
+                _outcomes(rows, immediate["end"], immediate["key"], immediate["ending"]),
+                _outcomes(rows, back["answer"], back["key"], _repeat("TAKEN_BACK", back.height)),
+                _silences(silent, rows["row"].gather(silent["silent"])),
+            ]
+        )
+        self._settle(outcomes)
+        began = self._waiting.filter(pl.col("key").is_in(first["key"].implode()))
+        self._put(began["key"], began["due"] - NO_ANSWER_NS, _PENDING)
+        return _ordered(outcomes)
+
+    def _settle(self, outcomes: pl.DataFrame) -> None:
+        last = outcomes.sort("row", "sub").unique("key", keep="last", maintain_order=True)
+        silent = pl.col("outcome") == "UNANSWERED"
+        for rows, state in ((last.filter(~silent), _ENDED), (last.filter(silent), _SILENT)):
+            self._put(rows["key"], rows["time"].to_physical(), state)
+
+    def _put(self, keys: pl.Series, seen_ns: pl.Series, state: int) -> None:
+        self._table.put(
+            keys.to_numpy(),
+            state=np.full(keys.len(), state, np.int8),
+            seen=seen_ns.cast(pl.Int64).to_numpy(),
+        )
+
+
+def _gather(rows: pl.DataFrame, at: pl.Series) -> pl.DataFrame:
+    return rows[at.cast(pl.UInt32)]
+
+
+def _repeat(outcome: str, times: int) -> pl.Series:
+    return pl.repeat(outcome, times, dtype=OUTCOMES, eager=True)
+
+
+def _outcomes(
+    rows: pl.DataFrame,
+    at: pl.Series,
+    keys: pl.Series,
+    outcomes: pl.Series,
+    stealth: pl.Series | None = None,
+) -> pl.DataFrame:
+    """Outcomes decided by the rows at the given places."""
+    decided = _gather(rows, at)
+    return decided.with_columns(
+        key=keys,
+        outcome=outcomes,
+        sub=pl.lit(1, pl.UInt8),
+        stealth=decided["stealth"] if stealth is None else stealth,
+    ).select(OUTCOME_SCHEMA.names())
+
+
+def _silences(waiting: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+    """UNANSWERED outcomes of attempts whose second has passed, noticed at the given rows."""
+    return waiting.with_columns(
+        row=rows,
+        sub=pl.lit(0, pl.UInt8),
+        time=pl.col("due").cast(OUTCOME_SCHEMA["time"]),
+        outcome=pl.lit("UNANSWERED", OUTCOMES),
+    ).select(OUTCOME_SCHEMA.names())
+
+
+def _ordered(outcomes: pl.DataFrame) -> pl.DataFrame:
+    return outcomes.select(OUTCOME_SCHEMA.names()).sort("row", "sub", "time", "key")

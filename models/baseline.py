@@ -1,0 +1,212 @@
+"""The baseline: what a cluster's workloads were seen to do while somebody vouched for them.
+
+A directory with a manifest and Parquet tables, nothing executable:
+
+    manifest.json       format, span, flows, completeness
+    contacts.parquet    one row per edge and address of a peer without identity: how often, how well
+    workloads.parquet   one row per actor: how well it is known
+    names.parquet       64-bit keys of the (actor, domain, name) that were asked
+    domains.parquet     per (actor, domain): the highest level its name bytes reached
+    networks.parquet    the IPv4 /24 networks in which workloads were seen
+
+A baseline is frozen while traffic is judged against it.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sidelong.errors import ConfigError
+from sidelong.features.contacts import contact_keys
+from sidelong.features.edges import edge_keys, service_keys
+from sidelong.ingest.schema import PROTOCOLS, schema_of
+
+__all__ = [
+    "CONTACTS_SCHEMA",
+    "DOMAINS_SCHEMA",
+    "NAMES_SCHEMA",
+    "NETWORKS_SCHEMA",
+    "WORKLOADS_SCHEMA",
+    "Baseline",
+]
+
+_FORMAT: Final = 1
+_TIME: Final = pl.Datetime("ns", "UTC")
+
+CONTACTS_SCHEMA: Final = schema_of(
+    {
+        "actor": pl.String,
+        "peer": pl.String,
+        "object": pl.String,
+        "port": pl.UInt16,
+        "edge_port": pl.UInt16,
+        "protocol": PROTOCOLS,
+        "first": _TIME,
+        "last": _TIME,
+        "active_seconds": pl.Int64,
+    }
+)
+WORKLOADS_SCHEMA: Final = schema_of(
+    {
+        "actor": pl.String,
+        "first": _TIME,
+        "last": _TIME,
+        "active_seconds": pl.Int64,
+        "singletons": pl.Int64,
+        "first_contacts": pl.Int64,
+        "answered": pl.Int64,
+    }
+)
+NAMES_SCHEMA: Final = schema_of({"key": pl.UInt64})
+DOMAINS_SCHEMA: Final = schema_of({"actor": pl.String, "domain": pl.String, "level": pl.Int64})
+
+NETWORKS_SCHEMA: Final = schema_of({"network": pl.String})
+
+_TABLES: Final = {
+    "contacts": CONTACTS_SCHEMA,
+    "workloads": WORKLOADS_SCHEMA,
+    "names": NAMES_SCHEMA,
+    "domains": DOMAINS_SCHEMA,
+    "networks": NETWORKS_SCHEMA,
+}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What was learnt, as frames of the schemas above; `flows` and `completeness` tell from what.
+
+    Equal content makes equal keys on every machine, so a baseline can be copied about.
+    """
+
+    contacts: pl.DataFrame
+    workloads: pl.DataFrame
+    names: pl.DataFrame
+    domains: pl.DataFrame
+    networks: pl.DataFrame
+    flows: int = 0
+    completeness: float = 1.0
+
+    @classmethod
+    def empty(cls) -> "Baseline":
+        """Knows nobody: the detectors fall back to their priors."""
+        return cls._of({name: schema.to_frame() for name, schema in _TABLES.items()})
+
+    @classmethod
+    def _of(
+        cls, tables: dict[str, pl.DataFrame], flows: int = 0, completeness: float = 1.0
+    ) -> "Baseline":
+        return cls(
+            contacts=tables["contacts"],
+            workloads=tables["workloads"],
+            names=tables["names"],
+            domains=tables["domains"],
+            networks=tables["networks"],
+            flows=flows,
+            completeness=completeness,
+        )
+
+    @cached_property
+    def contact_keys(self) -> NDArray[np.uint64]:
+        """Sorted keys of the known contacts, as `features.contacts` computes them."""
+        return np.unique(contact_keys(self.contacts))
+
+    @cached_property
+    def edge_keys(self) -> NDArray[np.uint64]:
+        """Sorted keys of the known edges, as `features.edges` computes them."""
+        return np.unique(edge_keys(self.contacts))
+
+    @cached_property
+    def service_keys(self) -> NDArray[np.uint64]:
+        """Sorted keys of the services that somebody used."""
+        return np.unique(service_keys(self.contacts))
+
+    @cached_property
+    def name_keys(self) -> NDArray[np.uint64]:
+        """Sorted keys of the names asked before."""
+        return np.unique(self.names["key"].to_numpy())
+
+    @property
+    def span(self) -> tuple[datetime, datetime] | None:
+        """First and last moment of the training traffic."""
+        if self.workloads.is_empty():
+            return None
+        first, last = self.workloads.select(pl.col("first").min(), pl.col("last").max()).row(0)
+        return first, last
+
+    def description(self) -> dict[str, Any]:
+        """The manifest: what a person wants to know before trusting it."""
+        span = self.span
+        return {
+            "format": _FORMAT,
+            "flows": self.flows,
+            "first": span[0].isoformat() if span else None,
+            "last": span[1].isoformat() if span else None,
+            "workloads": self.workloads.height,
+            "edges": int(self.edge_keys.size),
+            "domains": self.domains.height,
+            "completeness": self.completeness,
+        }
+
+    def save(self, directory: Path) -> None:
+        """Write the baseline; a directory that holds something else is left alone.
+
+        Errors: ConfigError when `directory` exists and is neither empty nor a baseline.
+        """
+        if directory.exists() and (not directory.is_dir() or not _replaceable(directory)):
+            raise ConfigError(
+                f"{directory} exists and is not a baseline",
+                hint="name a new directory, or remove this one yourself if it may go",
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in _TABLES:
+            part = directory / f".{name}.parquet"
+            getattr(self, name).write_parquet(part)
+            part.replace(directory / f"{name}.parquet")
+        part = directory / ".manifest.json"
+        part.write_text(json.dumps(self.description(), indent=2) + "\n", encoding="utf-8")
+        part.replace(directory / "manifest.json")
+
+    @classmethod
+    def load(cls, directory: Path) -> "Baseline":
+        """Read a baseline. Errors: ConfigError when it is absent, damaged or of another format."""
+        manifest = _read_manifest(directory)
+        tables = {}
+        for name, schema in _TABLES.items():
+            path = directory / f"{name}.parquet"
+            try:
+                tables[name] = pl.read_parquet(path).match_to_schema(schema)
+            except (OSError, pl.exceptions.PolarsError) as error:
+                raise ConfigError(
+                    f"{path} cannot be read as part of a baseline: {str(error).splitlines()[0]}",
+                    hint="learn the baseline anew with: sidelong learn INPUT --baseline DIR",
+                ) from error
+        return cls._of(tables, int(manifest["flows"]), float(manifest["completeness"]))
+
+
+def _replaceable(directory: Path) -> bool:
+    return (directory / "manifest.json").is_file() or not any(directory.iterdir())
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    hint = "make one with: sidelong learn INPUT --baseline DIR"
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{directory} is no baseline: no manifest.json there", hint=hint
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{directory}/manifest.json: {error}", hint=hint) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        seen = manifest.get("format") if isinstance(manifest, dict) else manifest
+        raise ConfigError(
+            f"{directory} has baseline format {seen!r}, but this version reads {_FORMAT}", hint=hint
+        )
+    return manifest

@@ -1,0 +1,127 @@
+"""DNS exfiltration: bounded by how much a client can say, not by how its names look.
+
+A never-seen name carries at most its own text to whoever owns the registered domain (Paxson et al.,
+USENIX Security 2013). So each (actor, domain) has a leaky bucket of never-seen subdomain bytes that
+leaks 4,096 bytes a day and alarms at 1,024, on the query that crosses. What the baseline saw asked is
+free, and a domain that took more in training than that has twice its own level as its limit. Names
+for reverse lookups are charged the address they hold, names of the cluster's own zone nothing, and a
+resolver that forwards what a pod asked is not the culprit.
+
+Below 4 kB a day and domain nothing is seen; that is the limit of any test of volume.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from sidelong.features.membership import is_member
+from sidelong.features.names import REVERSE_ZONES
+from sidelong.features.sums import OneSidedSums
+from sidelong.ingest.keys import hash_columns
+from sidelong.ingest.table import Table
+from sidelong.models.baseline import Baseline
+from sidelong.models.evidence import ALERT, SILENCE_NS, as_evidence
+
+__all__ = ["ALERT_BYTES", "DnsExfiltrationDetector", "bucket_level", "name_keys"]
+
+ALERT_BYTES: Final = 1_024
+_LEAK_BYTES_PER_DAY: Final = 4_096
+_SCALE: Final = 1_000  # levels are kept in thousandths of a byte, so that the leak has a grain
+_WEEK_NS: Final = 7 * 86_400_000_000_000
+_REVERSE_BYTES: Final = {"in-addr.arpa": 4, "ip6.arpa": 16}
+
+
+def name_keys(lookups: pl.DataFrame) -> np.typing.NDArray[np.uint64]:
+    """The 64-bit key of each lookup's (actor, domain, subdomain)."""
+    return hash_columns(lookups, ["actor", "domain", "subdomain"])
+
+
+def bucket_level(level: pl.Expr) -> pl.Expr:
+    """The bucket behind an evidence level, in thousandths of a byte, where no allowance applied."""
+    return level * (ALERT_BYTES * _SCALE) // ALERT
+
+
+class DnsExfiltrationDetector:
+    """Charges never-seen names. Bounded: a million names of the last week, 200,000 buckets."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self._known = baseline.name_keys
+        self._allowances = baseline.domains.select(
+            "actor", "domain", limit=(2 * pl.col("level")).clip(ALERT_BYTES * _SCALE)
+        )
+        self._names = Table({}, capacity=1_000_000, ttl_ns=_WEEK_NS)
+        self._buckets = OneSidedSums(
+            threshold=ALERT_BYTES * _SCALE,
+            silence_ns=SILENCE_NS,
+            leak_per_day=_LEAK_BYTES_PER_DAY * _SCALE,
+        )
+
+    @property
+    def evicted(self) -> int:
+        """Names and buckets dropped because there were too many."""
+        return self._names.evicted + self._buckets.evicted
+
+    def judge(self, lookups: pl.DataFrame) -> pl.DataFrame:
+        """Evidence from DNS rows: one row per never-seen name.
+
+        Takes rows of `sides` with `dns_name` and the columns of `name_parts`.
+        """
+        rows = lookups.filter(
+            pl.col("domain").is_not_null(),
+            pl.col("subdomain") != "",
+            ~pl.col("forwarded"),
+        )
+        keys = name_keys(rows)
+        new = (self._names.find(keys) < 0) & ~is_member(keys, self._known)
+        rows = rows.with_columns(key=pl.Series(keys, dtype=pl.UInt64)).filter(pl.Series(new))
+        rows = rows.unique("key", keep="first", maintain_order=True)
+        self._names.put(rows["key"].to_numpy(), seen=rows["time"].to_physical().to_numpy())
+        domain = pl.col("domain")
+        rows = rows.with_columns(
+            bytes=pl.when(domain.is_in(REVERSE_ZONES))
+            .then(domain.replace_strict(_REVERSE_BYTES, default=0, return_dtype=pl.Int64))
+            .otherwise(pl.col("subdomain").str.len_bytes())
+            .cast(pl.Int64),
+            group=pl.Series(hash_columns(rows, ["actor", "domain"]), dtype=pl.UInt64),
+        )
+        rows = rows.with_columns(
+            filled=self._buckets.add(
+                rows.select(
+                    "group",
+                    charge=pl.col("bytes") * _SCALE,
+                    leak=pl.lit(0, pl.Int64),
+                    time_ns=pl.col("time").to_physical(),
+                )
+            )
+        )
+        rows = rows.join(
+            self._allowances, on=["actor", "domain"], how="left", maintain_order="left"
+        ).with_columns(pl.col("limit").fill_null(ALERT_BYTES * _SCALE))
+        return as_evidence(
+            rows.with_columns(
+                kind=pl.lit("dns_exfiltration"),
+                statistic=pl.lit("bucket"),
+                sub=pl.lit(1),
+                object="domain",
+                reason=pl.col("dns_type").fill_null("QUERY"),
+                sample="dns_name",
+                # In nats, a full bucket is an alert: the limit is what h stands for.
+                log_evidence=pl.col("bytes") * _SCALE * ALERT // pl.col("limit"),
+                level=pl.col("filled") * ALERT // pl.col("limit"),
+            )
+        )
+
+    def tidy(self, now_ns: int) -> None:
+        """Forget at an event-time tick what is old or beyond the bounds."""
+        self._names.tidy(now_ns)
+        self._buckets.tidy(now_ns)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Names and buckets as a value."""
+        return {"names": self._names.snapshot(), "buckets": self._buckets.snapshot()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._names.restore(state["names"])
+        self._buckets.restore(state["buckets"])

@@ -1,0 +1,95 @@
+"""Evidence: what a detector holds against an actor, in one unit for all detectors.
+
+Evidence is a log-likelihood ratio in micro-nats: an integer, so that sums do not depend on the order
+or the cuts of a stream. A sum that crosses `ALERT` opens an incident: under ordinary traffic it does
+so with probability at most e^-h = 1e-6 per unit of evidence (Wald; Lorden, 1971).
+"""
+
+from typing import Final
+
+import polars as pl
+
+from sidelong.ingest.schema import PROTOCOLS, schema_of
+
+__all__ = [
+    "ALERT",
+    "EVIDENCE_SCHEMA",
+    "INFO",
+    "KINDS",
+    "MICRO",
+    "PARTS",
+    "SILENCE_NS",
+    "as_evidence",
+    "micro_nats",
+]
+
+MICRO: Final = 1_000_000
+
+
+def micro_nats(nats: float) -> int:
+    """A log-likelihood ratio as an integer."""
+    return round(nats * MICRO)
+
+
+ALERT: Final = 13_815_510
+"""h = ln 1e6: from here up there is an incident."""
+
+INFO: Final = 6_907_755
+"""ln 1e3: worth listing, never worth waking anyone."""
+
+SILENCE_NS: Final = 600_000_000_000
+"""An incident without new evidence for ten minutes is over."""
+
+KINDS: Final = pl.Enum(["scan", "dns_exfiltration", "lateral_movement", "anomaly"])
+
+PARTS: Final = pl.List(
+    pl.Struct(
+        {
+            "feature": pl.String,
+            "observed": pl.String,
+            "expected": pl.String,
+            "log_evidence": pl.Int64,
+        }
+    )
+)
+
+EVIDENCE_SCHEMA: Final = schema_of(
+    {
+        "row": pl.UInt64,
+        "sub": pl.UInt8,
+        "time": pl.Datetime("ns", "UTC"),
+        "kind": KINDS,
+        "statistic": pl.String,
+        "group": pl.UInt64,
+        "actor": pl.String,
+        "actor_pod": pl.String,
+        "actor_ip": pl.String,
+        "object": pl.String,
+        "object_ip": pl.String,
+        "port": pl.UInt16,
+        "protocol": PROTOCOLS,
+        "domain": pl.String,
+        "reason": pl.String,
+        "sample": pl.String,
+        "bytes": pl.Int64,
+        "log_evidence": pl.Int64,
+        "level": pl.Int64,
+        "parts": PARTS,
+    }
+)
+"""One row of evidence.
+
+row, sub: place in the stream of the row that brought it. time: the moment it speaks of. group: the
+sum it belongs to; `level` is that sum afterwards, `log_evidence` the increment (both micro-nats).
+statistic: which sum of the detector. object, object_ip, port, domain: towards what. reason: the
+outcome or property that counts. sample: a name or path as seen. bytes: of text carried away.
+parts: how the increment is made up, where it is more than one thing.
+"""
+
+
+def as_evidence(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with exactly the columns of `EVIDENCE_SCHEMA`; what a detector leaves out is null."""
+    return rows.select(
+        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in EVIDENCE_SCHEMA.items()
+    )

@@ -1,0 +1,177 @@
+"""Lateral movement: a new edge that is rare, and leads where an intruder would want to go.
+
+The evidence of an edge is its rarity under the baseline (models/rarity.py) plus what its target adds:
+each addition is how much likelier an intruder's edge has that property than a benign new edge, at
+least. One edge can alarm alone, on its first record, when a well-known workload reaches a sensitive
+service of another namespace; otherwise edges meet in chains (alerts/chains.py).
+
+A workload that the baseline does not know has no rarity, so nothing it does alarms here alone.
+"""
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from sidelong.features.sides import METADATA_ADDRESS, is_external, is_workload
+from sidelong.models.baseline import Baseline
+from sidelong.models.evidence import PARTS, as_evidence, micro_nats
+from sidelong.models.rarity import RARITY_CAP, Rarity
+
+__all__ = ["COMMON_PORTS", "LateralMovementDetector"]
+
+SENSITIVE: Final = micro_nats(np.log(100))
+"""At most one benign new edge in a hundred leads to an administrative or data service."""
+
+CROSSING: Final = micro_nats(np.log(10))
+"""At most one in ten crosses namespaces."""
+
+DENIED: Final = micro_nats(3.0)
+"""Policy denied it: at most one in twenty."""
+
+IMPOSTOR: Final = micro_nats(5.0)
+"""The mesh saw another identity than the pod's own."""
+
+_ADMIN_PORTS: Final = {
+    22: "SSH",
+    23: "Telnet",
+    135: "DCE-RPC",
+    139: "NetBIOS",
+    445: "SMB",
+    2375: "Docker API",
+    2376: "Docker API",
+    2379: "etcd",
+    2380: "etcd",
+    3389: "RDP",
+    5900: "VNC",
+    5985: "WinRM",
+    5986: "WinRM",
+    6443: "Kubernetes API",
+    10250: "kubelet API",
+    10255: "kubelet API",
+}
+_DATA_PORTS: Final = {
+    1433: "SQL Server",
+    1521: "Oracle",
+    3306: "MySQL",
+    5432: "PostgreSQL",
+    5984: "CouchDB",
+    6379: "Redis",
+    7000: "Cassandra",
+    8086: "InfluxDB",
+    9042: "Cassandra",
+    9092: "Kafka",
+    9200: "Elasticsearch",
+    11211: "Memcached",
+    27017: "MongoDB",
+}
+
+# Looked up or synchronised by everybody; DNS has a detector of its own.
+COMMON_PORTS: Final = (53, 67, 68, 123, 137, 138, 1900, 5353, 5355)
+
+
+class LateralMovementDetector:
+    """Judges new edges against a frozen baseline; it has no state of its own."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self._rarity = Rarity(baseline)
+
+    def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
+        """Evidence from new edges (`Edges.observe`), one row each; `parts` says how it is made up."""
+        rows = new_edges.filter(
+            ~is_external(pl.col("peer")) | (pl.col("peer_ip") == METADATA_ADDRESS),
+            pl.col("protocol").is_in(["TCP", "UDP"]),
+            ~pl.col("edge_port").is_in(COMMON_PORTS),
+        )
+        rows = self._rarity.of(rows)
+        here, there = (pl.col(side).str.extract(r"^([^/:]+)/") for side in ("actor", "peer"))
+        crossing = (here != there).fill_null(False)
+        named = is_workload(pl.col("actor")) & is_workload(pl.col("peer"))
+        rows = rows.with_columns(
+            crossing=crossing,
+            target=pl.when(pl.col("peer_ip") == METADATA_ADDRESS)
+            .then(pl.lit("cloud metadata"))
+            .when(pl.col("peer") == "reserved:kube-apiserver")
+            .then(pl.lit("Kubernetes API"))
+            .when(pl.col("edge_port").is_in(list(_ADMIN_PORTS)))
+            .then(_name(_ADMIN_PORTS))
+            # A database is sensitive to strangers, not to its own namespace.
+            .when(pl.col("edge_port").is_in(list(_DATA_PORTS)) & (crossing | ~named))
+            .then(_name(_DATA_PORTS)),
+            denied=(pl.col("verdict") == "DROPPED").fill_null(False),
+            impostor=_impostor(),
+        )
+        rows = self._weigh(rows)
+        return as_evidence(
+            rows.with_columns(
+                kind=pl.lit("lateral_movement"),
+                statistic=pl.lit("edge"),
+                sub=pl.lit(2),
+                group="edge",
+                object="peer",
+                object_ip="peer_ip",
+                port="port",
+                reason=pl.when("denied").then(pl.lit("DENIED")).otherwise(pl.lit("NEW_EDGE")),
+                level="log_evidence",
+            )
+        )
+
+    def _weigh(self, rows: pl.DataFrame) -> pl.DataFrame:
+        cap = micro_nats(RARITY_CAP)
+        rows = rows.with_columns(
+            rarity=(pl.col("surprise") + pl.col("choice")).clip(0, cap),
+            sensitive=pl.when(pl.col("target").is_not_null()).then(SENSITIVE).otherwise(0),
+            crossed=pl.when("crossing").then(CROSSING).otherwise(0),
+            refused=pl.when("denied").then(DENIED).otherwise(0),
+            impersonated=pl.when("impostor").then(IMPOSTOR).otherwise(0),
+        )
+        parts = [
+            _part(
+                "new_edge",
+                pl.format("{}:{}", "peer", "port"),
+                pl.format(
+                    "one of {} known services after {} active seconds",
+                    pl.lit(self._rarity.services),
+                    "active_seconds",
+                ),
+                "rarity",
+            ),
+            _part("sensitive_service", pl.col("target"), pl.lit("1 in 100 new edges"), "sensitive"),
+            _part(
+                "other_namespace",
+                pl.col("peer").str.extract(r"^([^/]+)/"),
+                pl.col("actor").str.extract(r"^([^/]+)/"),
+                "crossed",
+            ),
+            _part("policy_denied", pl.lit("denied"), pl.lit("allowed"), "refused"),
+            _part("identity", pl.col("src_principal"), pl.col("actor"), "impersonated"),
+        ]
+        return rows.with_columns(
+            log_evidence=pl.sum_horizontal(
+                "rarity", "sensitive", "crossed", "refused", "impersonated"
+            ),
+            parts=pl.concat_list(parts)
+            .list.eval(pl.element().filter(pl.element().struct.field("log_evidence") > 0))
+            .cast(PARTS),
+        )
+
+
+def _impostor() -> pl.Expr:
+    """The principal is a service account, and not one of the pod's own namespace."""
+    account = pl.col("src_principal").str.extract(r"^spiffe://[^/]+/ns/([^/]+)/sa/")
+    return (account != pl.col("actor").str.extract(r"^([^/:]+)/")).fill_null(False) & ~pl.col(
+        "reply"
+    )
+
+
+def _name(ports: dict[int, str]) -> pl.Expr:
+    return pl.col("edge_port").replace_strict(ports, default=None, return_dtype=pl.String)
+
+
+def _part(feature: str, observed: pl.Expr, expected: pl.Expr, evidence: str) -> pl.Expr:
+    return pl.struct(
+        feature=pl.lit(feature),
+        observed=observed.cast(pl.String),
+        expected=expected.cast(pl.String),
+        log_evidence=pl.col(evidence).cast(pl.Int64),
+    )

@@ -1,0 +1,52 @@
+"""Learning a baseline from traffic that somebody vouches for.
+
+The detectors run along without a baseline: what they hold against an actor is not learnt from it.
+"""
+
+from datetime import timedelta
+
+import polars as pl
+
+from sidelong.alerts.incident import Incident
+from sidelong.ingest.podmap import PodMap
+from sidelong.models.baseline import Baseline
+from sidelong.models.evidence import SILENCE_NS
+from sidelong.models.habits import TROUBLE_SCHEMA, Habits
+from sidelong.pipeline import Pipeline
+
+__all__ = ["Learning"]
+
+
+class Learning:
+    """Flows in, a baseline out. `incidents` are those found on the way, latest state of each."""
+
+    def __init__(self, pods: PodMap | None = None) -> None:
+        self._pipeline = Pipeline(pods=pods)
+        self._habits = Habits()
+        self.incidents: dict[str, Incident] = {}
+
+    def observe(self, flows: pl.DataFrame) -> None:
+        """Learn from flows in `FLOW_SCHEMA`, in the order of the source."""
+        for step in self._pipeline.steps(flows):
+            if step.tick_ns is not None:
+                self._habits.tidy(step.tick_ns)
+            self._habits.observe(step.flows, step.evidence)
+            self._note(step.incidents)
+
+    def finish(self) -> Baseline:
+        """What was learnt, once there are no more flows."""
+        self._note(self._pipeline.finish())
+        return self._habits.baseline(self._trouble())
+
+    def _note(self, incidents: list[Incident]) -> None:
+        self.incidents.update((incident.id, incident) for incident in incidents)
+
+    def _trouble(self) -> pl.DataFrame:
+        rows = []
+        for incident in self.incidents.values():
+            since, until = incident.first_seen, incident.last_seen
+            until += timedelta(microseconds=SILENCE_NS // 1_000)
+            domains = [target.domain for target in incident.objects]
+            for domain in dict.fromkeys(domains):
+                rows.append((incident.actor.workload, since, until, domain))
+        return pl.DataFrame(rows, schema=TROUBLE_SCHEMA, orient="row")
