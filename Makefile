@@ -29,7 +29,7 @@ bench: $(BIN)/sidelong ## Measure packets/s and flows/s beside dpkt and, where i
 	@$(BIN)/python tests/bench
 
 score: $(BIN)/sidelong ## Replay the labelled public captures: what was found, what was missed.
-	@$(BIN)/python tests/bench/score.py
+	@$(BIN)/python tests/score.py
 
 docs: $(BIN)/sidelong ## Write docs/cli.md from the command's own help; check every link.
 	@$(BIN)/python docs/build.py

@@ -36,7 +36,7 @@ def learn(
     """
     folder = Path(baseline)
     _refuse_what_is_no_baseline(folder)
-    model, _ = learnt(inputs, terminal=terminal, format=format, pods=pods)
+    model = learnt(inputs, terminal=terminal, format=format, pods=pods)
     model.save(folder)
     terminal.say(f"saved as {folder}; use it with --baseline {folder}")
     return 0

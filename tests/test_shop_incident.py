@@ -77,7 +77,9 @@ def named(incidents: Iterable[Incident]) -> set[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def attacks(shop: Path) -> list[Attack]:
     pods = json.loads((shop / "pods.json").read_text())
-    workload = {pod["ip"]: f"{pod['namespace']}/{pod['workload']}" for pod in pods.values()}
+    workload: dict[str, str] = {
+        pod["ip"]: f"{pod['namespace']}/{pod['workload']}" for pod in pods.values()
+    }
     return [
         Attack(
             kind=label["kind"],
