@@ -35,19 +35,14 @@ def demo(terminal: Terminal) -> int:
     """Learn from the quiet minutes of the shop, replay the others; returns 0, as it should find."""
     folder = example()
     train, test = (folder / f"{part}.hubble.jsonl.zst" for part in ("train", "test"))
-    out = terminal.out
-
-    out.print(f"Five quiet minutes of a shop, {train}:", soft_wrap=True)
+    terminal.tell(f"Five quiet minutes of a shop, {train}:")
     baseline = learnt([str(train)], terminal=terminal)
-    out.print(f"\nThe two minutes after, {test}:\n", soft_wrap=True)
+    terminal.tell("")
+    terminal.tell(f"The two minutes after, {test}:")
+    terminal.tell("")
     watch(open_inputs([str(test)]), Pipeline(baseline=baseline), Table(terminal), terminal)
-    out.print(f"\n{_how_to_go_on(train, test)}", soft_wrap=True)
+    terminal.tell("")
+    terminal.tell("By hand, and then on traffic of your own (Hubble JSON, pcap or Parquet):")
+    terminal.tell(f"  sidelong learn {train} --baseline shop.baseline")
+    terminal.tell(f"  sidelong replay {test} --baseline shop.baseline")
     return 0
-
-
-def _how_to_go_on(train: Path, test: Path) -> str:
-    return f"""\
-The same by hand, then on traffic of your own (Hubble JSON, pcap or Parquet):
-  sidelong learn {train} --baseline shop.baseline
-  sidelong replay {test} --baseline shop.baseline
-  sidelong replay --help"""

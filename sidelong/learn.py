@@ -50,7 +50,7 @@ def learnt(
     pods: str | None = None,
 ) -> Baseline:
     """The baseline of `inputs`; says on the terminal what went into it."""
-    pod_map = PodMap.read(pods) if pods else None
+    pod_map = PodMap.read(Path(pods)) if pods else None
     sources = open_inputs(inputs, format)
     learning = Learning(pods=pod_map)
     tally = Tally()
@@ -65,7 +65,7 @@ def learnt(
             f"there is no flow to learn from in {', '.join(inputs)}",
             hint="give a capture that holds traffic, or say what it is with --format",
         )
-    terminal.out.print(_sentence(model, tally))
+    terminal.tell(_sentence(model, tally))
     left_out = [one for one in learning.incidents.values() if one.severity != "info"]
     if left_out:
         terminal.say("what led to these incidents was not learnt; are they ordinary here?")

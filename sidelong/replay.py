@@ -40,7 +40,7 @@ def replay(
     be read, or in which nothing could be.
     """
     model = Baseline.load(Path(baseline)) if baseline else None
-    pod_map = PodMap.read(pods) if pods else None
+    pod_map = PodMap.read(Path(pods)) if pods else None
     sources = open_inputs(inputs, format)
     pipeline = Pipeline(baseline=model, pods=pod_map)
     as_table = output == "table" or (output is None and terminal.out.is_terminal)

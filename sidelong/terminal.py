@@ -115,6 +115,10 @@ class Terminal:
         self.out = _console(out or sys.stdout)
         self.err = _console(err or sys.stderr)
 
+    def tell(self, result: str) -> None:
+        """Print one line of the result, on standard output."""
+        self.out.print(Text(printable(result, 10_000)), soft_wrap=True)
+
     def say(self, message: str, *, style: str = "") -> None:
         """Print one message for the person at the keyboard, on standard error."""
         self.err.print(Text(printable(message, 10_000), style=style), soft_wrap=True)
