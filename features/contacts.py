@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 
 from sidelong.features.events import ANSWER, DENIAL, PROBE, REFUSAL, event_of, is_stealth
 from sidelong.features.membership import is_member
-from sidelong.ingest.keys import hash_columns
+from sidelong.ingest.keys import hash_column, hash_columns
 from sidelong.ingest.schema import PROTOCOLS, schema_of
 from sidelong.ingest.table import Table
 
 __all__ = [
     "NO_ANSWER_NS",
+    "NO_OUTCOMES",
     "OUTCOMES",
     "OUTCOME_SCHEMA",
     "Contacts",
@@ -73,6 +74,20 @@ _WAITING_SCHEMA: Final = schema_of(
     }
 )
 
+NO_OUTCOMES: Final = OUTCOME_SCHEMA.to_frame()
+"""What `Contacts.observe` returns once a stream is well known."""
+
+_FIRST: Final = schema_of(
+    {
+        "key": pl.UInt64,
+        **dict.fromkeys(("probe", "answer", "refusal", "denial"), pl.Int64),
+        "state": pl.Int8,
+        "end": pl.Int64,
+        "ending": OUTCOMES,
+    }
+)
+_NO_CONTACTS: Final = _FIRST.to_frame()
+
 
 def contact_object() -> pl.Expr:
     """What an actor contacts, from `peer` and `peer_ip`: a workload, a domain, or an address."""
@@ -96,6 +111,15 @@ def _events(oriented: pl.DataFrame) -> pl.DataFrame:
         object_ip="peer_ip",
         port=pl.when(icmp).then(0).otherwise(pl.col("port")).cast(pl.UInt16),
     )
+
+
+def _object_keys(rows: pl.DataFrame) -> NDArray[np.uint64]:
+    """The keys of column `object`: those of the peer, but where the object is its address."""
+    keys = rows["peer_key"].to_numpy().copy()
+    addressed = (rows["object"] != rows["peer"]).to_numpy()
+    if addressed.any():
+        keys[addressed] = hash_column(rows["object"].filter(pl.Series(addressed)))
+    return keys
 
 
 class Contacts:
@@ -125,6 +149,8 @@ class Contacts:
         rows = _events(oriented).with_row_index("at")
         clock = rows["clock"].to_physical().to_numpy()
         first = self._first_events(rows)
+        if first.is_empty() and self._waiting.is_empty():
+            return NO_OUTCOMES
         waiting = pl.concat([self._waiting, self._attempts(rows, first)])
         return self._decide(rows, clock, first, waiting)
 
@@ -162,11 +188,14 @@ class Contacts:
     def _first_events(self, rows: pl.DataFrame) -> pl.DataFrame:
         """One row per contact outside the baseline: its state so far, its first event of each kind."""
         seen = rows.filter(pl.col("event") > 0, pl.col("port").is_not_null())
+        seen = seen.with_columns(pl.Series("object_key", _object_keys(seen), dtype=pl.UInt64))
         keys = contact_keys(seen)
         ours = ~is_member(keys, self._known)
         seen = seen.select("at", "event", key=pl.Series(keys, dtype=pl.UInt64)).filter(
             pl.Series(ours, dtype=pl.Boolean)
         )
+        if seen.is_empty():
+            return _NO_CONTACTS
         first = seen.group_by("key", maintain_order=True).agg(
             pl.col("at").filter(pl.col("event") == event).min().cast(pl.Int64).alias(name)
             for event, name in (

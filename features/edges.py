@@ -70,7 +70,10 @@ class Edges:
         rows = with_edge_port(oriented)
         rows = rows.with_columns(edge=pl.Series(edge_keys(rows), dtype=pl.UInt64))
         rows = rows.filter(pl.Series(~is_member(rows["edge"].to_numpy(), self._known)))
-        rows = rows.filter(self._is_use(rows))
+        if not rows.is_empty():
+            rows = rows.filter(self._is_use(rows))
+        if rows.is_empty():
+            return rows
         used = rows.group_by("edge", maintain_order=True).agg(
             pl.all().first(), last=pl.col("time").max().to_physical()
         )

@@ -9,6 +9,8 @@ from typing import Final
 
 import polars as pl
 
+from sidelong.ingest.keys import hash_column
+
 __all__ = ["DYNAMIC_PORT", "METADATA_ADDRESS", "SIDES", "is_external", "is_workload", "sides"]
 
 METADATA_ADDRESS: Final = "169.254.169.254"
@@ -18,7 +20,7 @@ DYNAMIC_PORT: Final = 32768
 """From here up Linux picks client ports; RPC services there have no habitual number."""
 
 SIDES: Final = ("actor", "actor_pod", "actor_ip", "peer", "peer_pod", "peer_ip", "port")
-"""The columns that `sides` adds."""
+"""The columns that `sides` adds, beside `actor_key` and `peer_key`, which `hash_columns` takes up."""
 
 # Kubelet and Cilium probe every endpoint; probing is their work, and they see pods before they serve.
 _PROBERS: Final = ("reserved:health", "reserved:host")
@@ -50,11 +52,15 @@ def sides(flows: pl.DataFrame) -> pl.DataFrame:
     )
     peer_ip = pl.col("peer_ip")
     nobody = peer_ip.str.contains(_NOBODY) | peer_ip.str.ends_with(".255")
-    return oriented.filter(
+    rows = oriented.filter(
         ~pl.col("actor").is_in(_PROBERS),
         (peer_ip == METADATA_ADDRESS) | ~nobody.fill_null(False),
         ~pl.col("actor_ip").str.contains(_NOBODY).fill_null(False),
         pl.col("actor") != pl.col("peer"),
+    )
+    return rows.with_columns(
+        pl.Series(f"{name}_key", hash_column(rows[name]), dtype=pl.UInt64)
+        for name in ("actor", "peer")
     )
 
 

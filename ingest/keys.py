@@ -15,13 +15,14 @@ generators", OOPSLA 2014, doi:10.1145/2660193.2660195.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["NULL_KEY", "Keys", "hash_columns", "hash_strings", "mix"]
+__all__ = ["NULL_KEY", "Keys", "hash_column", "hash_columns", "hash_strings", "mix"]
 
 Keys: TypeAlias = NDArray[np.uint64]
 
@@ -94,6 +95,12 @@ def _tabulate(text: NDArray[np.uint8], lengths: NDArray[np.int64]) -> Keys:
     return found
 
 
+@cache
+def _category_keys(categories: tuple[str, ...]) -> Keys:
+    """The keys of an Enum's categories, and last, where code -1 finds it, that of a null."""
+    return np.append(hash_strings(categories), np.uint64(NULL_KEY))
+
+
 def mix(*parts: Keys) -> Keys:
     """One key out of several of equal length; their order counts, and so does their number."""
     mixed = np.zeros(len(parts[0]), dtype=np.uint64)
@@ -106,15 +113,26 @@ def hash_columns(frame: pl.DataFrame, names: Sequence[str]) -> Keys:
     """One key for each row, of the named columns in the order given.
 
     A column of strings, an Enum or a Categorical counts by its text; integers, booleans, times and
-    durations by their value, whatever their width (a time in the unit of its column). Returns
-    uint64 of shape (frame.height,). Errors: TypeError for any other type.
+    durations by their value, whatever their width (a time in the unit of its column). Where the
+    frame has a column `NAME_key`, the keys of column NAME are taken from it. Returns uint64 of
+    shape (frame.height,). Errors: TypeError for any other type.
     """
-    return mix(*(_hash_column(frame[name]) for name in names))
+    have = set(frame.columns)
+    return mix(
+        *(
+            frame[f"{name}_key"].to_numpy() if f"{name}_key" in have else hash_column(frame[name])
+            for name in names
+        )
+    )
 
 
-def _hash_column(column: pl.Series) -> Keys:
+def hash_column(column: pl.Series) -> Keys:
+    """One key for each value of a column, as `hash_columns` counts it."""
     dtype = column.dtype
-    if dtype == pl.String or isinstance(dtype, pl.Enum | pl.Categorical):
+    if isinstance(dtype, pl.Enum):
+        codes = column.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        return _category_keys(tuple(dtype.categories))[codes]
+    if dtype == pl.String or isinstance(dtype, pl.Categorical):
         distinct = column.unique()
         if len(distinct) * 2 > len(column):
             return hash_strings(column)

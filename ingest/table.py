@@ -74,6 +74,10 @@ class Table:
         found[absent] = default
         return found
 
+    def column(self, name: str) -> Column:
+        """The live values of a column, one per row in no stated order; writing changes the table."""
+        return self._columns[name][: self._rows]
+
     def put(self, keys: Keys, **columns: ArrayLike) -> None:
         """Write one row per key: a new row, or a new value of every column of the row it had.
 

@@ -21,7 +21,7 @@ from sidelong.features.sums import OneSidedSums
 from sidelong.ingest.keys import hash_columns
 from sidelong.ingest.table import Table
 from sidelong.models.baseline import Baseline
-from sidelong.models.evidence import ALERT, SILENCE_NS, as_evidence
+from sidelong.models.evidence import ALERT, NO_EVIDENCE, SILENCE_NS, as_evidence
 
 __all__ = ["ALERT_BYTES", "DnsExfiltrationDetector", "bucket_level", "name_keys"]
 
@@ -72,9 +72,13 @@ class DnsExfiltrationDetector:
             pl.col("subdomain") != "",
             ~pl.col("forwarded"),
         )
+        if rows.is_empty():
+            return NO_EVIDENCE
         keys = name_keys(rows)
         new = (self._names.find(keys) < 0) & ~is_member(keys, self._known)
         rows = rows.with_columns(key=pl.Series(keys, dtype=pl.UInt64)).filter(pl.Series(new))
+        if rows.is_empty():
+            return NO_EVIDENCE
         rows = rows.unique("key", keep="first", maintain_order=True)
         self._names.put(rows["key"].to_numpy(), seen=rows["time"].to_physical().to_numpy())
         domain = pl.col("domain")

@@ -17,6 +17,7 @@ __all__ = [
     "INFO",
     "KINDS",
     "MICRO",
+    "NO_EVIDENCE",
     "PARTS",
     "SILENCE_NS",
     "as_evidence",
@@ -85,6 +86,10 @@ statistic: which sum of the detector. object, object_ip, port, domain: towards w
 outcome or property that counts. sample: a name or path as seen. bytes: of text carried away.
 parts: how the increment is made up, where it is more than one thing.
 """
+
+
+NO_EVIDENCE: Final = EVIDENCE_SCHEMA.to_frame()
+"""What a detector returns most of the time."""
 
 
 def as_evidence(rows: pl.DataFrame) -> pl.DataFrame:

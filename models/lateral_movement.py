@@ -15,7 +15,7 @@ import polars as pl
 
 from sidelong.features.sides import METADATA_ADDRESS, is_external, is_workload
 from sidelong.models.baseline import Baseline
-from sidelong.models.evidence import PARTS, as_evidence, micro_nats
+from sidelong.models.evidence import NO_EVIDENCE, PARTS, as_evidence, micro_nats
 from sidelong.models.rarity import RARITY_CAP, Rarity
 
 __all__ = ["COMMON_PORTS", "LateralMovementDetector"]
@@ -83,6 +83,8 @@ class LateralMovementDetector:
             pl.col("protocol").is_in(["TCP", "UDP"]),
             ~pl.col("edge_port").is_in(COMMON_PORTS),
         )
+        if rows.is_empty():
+            return NO_EVIDENCE
         rows = self._rarity.of(rows)
         here, there = (pl.col(side).str.extract(r"^([^/:]+)/") for side in ("actor", "peer"))
         crossing = (here != there).fill_null(False)

@@ -28,7 +28,7 @@ from sidelong.ingest.keys import hash_columns, hash_strings, mix
 from sidelong.ingest.table import Table
 from sidelong.models.baseline import Baseline
 from sidelong.models.beta import beta_quantile
-from sidelong.models.evidence import ALERT, SILENCE_NS, as_evidence, micro_nats
+from sidelong.models.evidence import ALERT, NO_EVIDENCE, SILENCE_NS, as_evidence, micro_nats
 
 __all__ = ["ScanDetector"]
 
@@ -95,6 +95,8 @@ class ScanDetector:
 
         The level is that of the sum that stands higher, vertical or horizontal.
         """
+        if outcomes.is_empty():
+            return NO_EVIDENCE
         rows = self._weigh(outcomes)
         rows = rows.with_columns(
             vertical=self._add("vertical", rows, ["actor", "object"], "weight"),
@@ -116,9 +118,10 @@ class ScanDetector:
 
     def judge_paths(self, oriented: pl.DataFrame) -> pl.DataFrame:
         """Evidence from the first answer on each (peer, method, path); numbers and ids fold to one."""
-        rows = oriented.filter(
-            pl.col("status").is_not_null(), pl.col("status") > 0, pl.col("path").is_not_null()
-        ).with_columns(
+        rows = oriented.filter(pl.col("status") > 0, pl.col("path").is_not_null())
+        if rows.is_empty():
+            return NO_EVIDENCE
+        rows = rows.with_columns(
             template=pl.col("path").str.replace_all(_IDENTIFIER, "/{}"),
             weight=pl.when(pl.col("status").is_in(_PATH_REFUSALS))
             .then(_PATH_REFUSED)
@@ -148,7 +151,10 @@ class ScanDetector:
             pl.col("internal"),
             pl.col("dns_rcode").is_in([0, 3]),
             pl.col("dns_name").str.contains(_SERVICE),
-        ).with_columns(
+        )
+        if rows.is_empty():
+            return NO_EVIDENCE
+        rows = rows.with_columns(
             weight=pl.when(pl.col("dns_rcode") == 3).then(_NO_SUCH_SERVICE).otherwise(_SUCH_SERVICE)
         )
         rows = self._first(rows, ["actor", "dns_name"])
@@ -168,7 +174,10 @@ class ScanDetector:
         """Evidence from new internal edges of workloads that the baseline knows."""
         rows = new_edges.filter(
             ~is_external(pl.col("peer")), pl.col("actor").is_in(self._known.implode())
-        ).with_columns(
+        )
+        if rows.is_empty():
+            return NO_EVIDENCE
+        rows = rows.with_columns(
             weight=pl.lit(_SPREAD, pl.Int64),
             object="peer",
             object_ip="peer_ip",
@@ -264,6 +273,8 @@ class ScanDetector:
         return rows
 
     def _evidence(self, statistic: str, by: list[str], rows: pl.DataFrame) -> pl.DataFrame:
+        if rows.is_empty():
+            return NO_EVIDENCE
         return as_evidence(
             rows.with_columns(
                 kind=pl.lit("scan"),
