@@ -32,10 +32,11 @@ class Hop:
 class Chains:
     """The strongest chain of new edges into each workload, up to four hops.
 
-    Bounded: 16 chains for each of the workloads reached within the last half hour.
+    Bounded: 16 chains for each of `capacity` workloads reached within the last half hour.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._into: dict[str, list[Hop]] = {}
 
     def extend(self, actor: str, peer: str, time_ns: int, evidence: int) -> Hop:
@@ -58,6 +59,9 @@ class Chains:
             self._into[workload] = [hop for hop in hops if hop.time_ns >= now_ns - _WITHIN_NS]
             if not self._into[workload]:
                 del self._into[workload]
+        latest = sorted(self._into, key=lambda w: (self._into[w][-1].time_ns, w))
+        for workload in latest[: max(0, len(latest) - self._capacity)]:
+            del self._into[workload]
 
     def snapshot(self) -> dict[str, Any]:
         """The chains as a value."""

@@ -15,6 +15,7 @@ from sidelong.alerts.incident import Incident
 from sidelong.alerts.ledger import Ledger
 from sidelong.alerts.open_incident import OpenIncident
 from sidelong.alerts.stories import Stories
+from sidelong.features.bounds import Bounds
 from sidelong.ingest.schema import schema_of
 from sidelong.models.evidence import ALERT, EVIDENCE_SCHEMA, INFO, SILENCE_NS, micro_nats
 
@@ -31,7 +32,6 @@ _REORDER_NS: Final = 2_000_000_000
 _DAY_NS: Final = 86_400_000_000_000
 _YOUNG_BASELINE: Final = micro_nats(3.0)
 _SCAN_UNDER_WAY_NS: Final = 60_000_000_000
-_OPEN_CAPACITY: Final = 10_000
 _LAST: Final = 255  # joint decisions come after everything their row brought itself
 
 _EDGE_SCHEMA: Final = schema_of({**EVIDENCE_SCHEMA, "due": pl.Int64})
@@ -49,14 +49,15 @@ class Correlator:
     """Opens, updates and closes incidents. One per (actor, kind) at a time.
 
     baseline_span_ns: how long the baseline watched; below a day, chains need e^3 times more evidence.
-    Bounded: 10,000 open incidents (the longest silent is closed first), the ledger, the stories.
+    Bounded by `bounds`; of too many open incidents the longest silent is closed first.
     """
 
-    def __init__(self, baseline_span_ns: int = 0) -> None:
+    def __init__(self, baseline_span_ns: int, bounds: Bounds) -> None:
         self._chain_alert = ALERT + (_YOUNG_BASELINE if baseline_span_ns < _DAY_NS else 0)
-        self._ledger = Ledger()
-        self._stories = Stories()
-        self._chains = Chains()
+        self._incidents_bound = bounds.incidents
+        self._ledger = Ledger(bounds.ledger)
+        self._stories = Stories(bounds.workloads)
+        self._chains = Chains(bounds.workloads)
         self._open: dict[tuple[str, str], OpenIncident] = {}
         self._edges = _EDGE_SCHEMA.to_frame()
 
@@ -93,7 +94,7 @@ class Correlator:
     def tick(self, now_ns: int) -> list[Incident]:
         """Close, at an event-time tick, what has been silent; forget what is old."""
         closing = [k for k, i in self._open.items() if i.last_ns <= now_ns - SILENCE_NS]
-        excess = len(self._open) - len(closing) - _OPEN_CAPACITY
+        excess = len(self._open) - len(closing) - self._incidents_bound
         if excess > 0:
             rest = sorted(
                 self._open.keys() - set(closing), key=lambda k: (self._open[k].last_ns, k)

@@ -20,7 +20,7 @@ class Ledger:
     Bounded: the newest `capacity` rows of the last 24 h; the rest goes at ticks, counted in `evicted`.
     """
 
-    def __init__(self, capacity: int = 100_000) -> None:
+    def __init__(self, capacity: int) -> None:
         self._rows = EVIDENCE_SCHEMA.to_frame()
         self._capacity = capacity
         self.evicted = 0

@@ -1,7 +1,7 @@
 """An incident while it lasts: totals that grow with the evidence, and the moments they are told."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ import polars as pl
 
 from sidelong.alerts.incident import Actor, Incident, Kind, Status, Target, incident_id
 from sidelong.alerts.wording import observations, severity, summary, techniques
+from sidelong.alerts.zones import Zones
 from sidelong.models.evidence import ALERT, MICRO
 
 __all__ = ["OpenIncident"]
@@ -54,6 +55,7 @@ class OpenIncident:
     ports: dict[int, None] = field(default_factory=dict)
     targets: dict[Target, None] = field(default_factory=dict)
     samples: dict[str, None] = field(default_factory=dict)
+    zones: Zones = field(default_factory=Zones)
     reasons: dict[str, int] = field(default_factory=dict)
     parts: list[dict[str, Any]] = field(default_factory=list)
     opened: tuple[int, int] = (0, 0)
@@ -93,6 +95,7 @@ class OpenIncident:
         self.last_ns = max(self.last_ns, _largest(charged))
         for reason, count in rows.group_by("reason", maintain_order=True).len().iter_rows():
             self.reasons[reason] = self.reasons.get(reason, 0) + count
+        self.zones.add(rows)
         self._add_targets(rows)
 
     def _add_targets(self, rows: pl.DataFrame) -> None:
@@ -125,13 +128,20 @@ class OpenIncident:
         self.parts = [link, *self.parts]
 
     def growth(self, rows: pl.DataFrame) -> Iterator[tuple[tuple[int, int], Incident]]:
-        """Add evidence; tell the incident, and where, each time it has grown fourfold since told."""
+        """Add evidence; tell the incident, and where, whenever it has grown fourfold."""
         while not rows.is_empty():
             room = max(1, self.told_rows * _GROWTH - self.rows)
             added, rows = rows.head(room), rows.slice(room)
             self.fold(added)
             if self.rows >= self.told_rows * _GROWTH:
                 yield added.select("row", "sub").row(-1), self.tell("update")
+
+    def objects(self) -> list[Target]:
+        """Towards what, the first twenty; a domain is told as the zone that its names share."""
+        return [
+            Target(domain=self.zones.of(target.domain)) if target.domain else target
+            for target in self.targets
+        ]
 
     def counts(self) -> dict[str, int]:
         """The totals by name, in the order a reader wants them."""
@@ -166,7 +176,7 @@ class OpenIncident:
             first_seen=_moment(self.first_ns),
             last_seen=_moment(self.last_ns),
             actor=Actor(self.actor, self.pod, self.ip),
-            objects=tuple(self.targets),
+            objects=tuple(self.objects()),
             counts=self.counts(),
             techniques=techniques(self),
             completeness=round(self.completeness, 4),
@@ -182,16 +192,23 @@ class OpenIncident:
 
     def snapshot(self) -> dict[str, Any]:
         """The totals as a value."""
-        return asdict(self) | {"targets": tuple(self.targets)}
+        return {
+            **{name: _copied(getattr(self, name)) for name in self.__slots__},
+            "targets": tuple(self.targets),
+            "zones": self.zones.snapshot(),
+        }
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "OpenIncident":
         """The incident of a snapshot."""
-        copies = {
-            name: value.copy() if isinstance(value, set | dict | list) else value
-            for name, value in state.items()
-        }
-        return cls(**copies | {"targets": dict.fromkeys(state["targets"])})
+        totals = {name: _copied(value) for name, value in state.items()}
+        totals["targets"] = dict.fromkeys(state["targets"])
+        totals["zones"] = Zones(dict(state["zones"]))
+        return cls(**totals)
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, set | dict | list) else value
 
 
 def _largest(values: pl.Series) -> int:

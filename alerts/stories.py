@@ -5,16 +5,16 @@ from typing import Any, Final
 __all__ = ["Stories"]
 
 _MEMORY_NS: Final = 3_600_000_000_000
-_CAPACITY: Final = 50_000
 
 
 class Stories:
     """Which story a workload is part of: as an actor, or as one that an intruder has reached.
 
-    Bounded: 50,000 workloads, forgotten an hour after the last incident that touched them.
+    Bounded: `capacity` workloads, forgotten an hour after the last incident that touched them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._of: dict[str, tuple[str, int]] = {}
 
     def of(self, workload: str) -> str | None:
@@ -31,7 +31,7 @@ class Stories:
         """Forget at an event-time tick."""
         alive = [(w, e) for w, e in self._of.items() if e[1] >= now_ns - _MEMORY_NS]
         alive.sort(key=lambda one: (one[1][1], one[0]))
-        self._of = dict(alive[-_CAPACITY:])
+        self._of = dict(alive[-self._capacity :])
 
     def snapshot(self) -> dict[str, Any]:
         """The stories as a value."""

@@ -131,7 +131,8 @@ def _dns(incident: "OpenIncident") -> str:
     types = ", ".join(list(incident.reasons)[:3])
     return (
         f"{_who(incident)} carried {counts['bytes']:,} bytes out in {counts['queries']:,} never-seen "
-        f"names ({types}) under {_listed(list(incident.peers))} {_within(incident)}."
+        f"names ({types}) under {_listed([str(target.domain) for target in incident.objects()])} "
+        f"{_within(incident)}."
     )
 
 

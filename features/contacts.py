@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sidelong.features.bounds import Bounds
 from sidelong.features.events import ANSWER, DENIAL, PROBE, REFUSAL, event_of, is_stealth
 from sidelong.features.membership import is_member
 from sidelong.ingest.keys import hash_column, hash_columns
@@ -66,7 +67,7 @@ without SYN; `key` is the contact's, as `contact_keys` computes it.
 """
 
 _NEW, _PENDING, _ENDED, _SILENT = -1, 0, 1, 2
-_WAITING_CAPACITY: Final = 200_000
+_DAY_NS: Final = 86_400_000_000_000
 _WAITING_SCHEMA: Final = schema_of(
     {
         **{name: OUTCOME_SCHEMA[name] for name in OUTCOME_SCHEMA if name != "outcome"},
@@ -125,14 +126,14 @@ def _object_keys(rows: pl.DataFrame) -> NDArray[np.uint64]:
 class Contacts:
     """Tells first contacts and their outcomes from a stream of oriented flows.
 
-    known: sorted contact keys of the baseline, which are no first contacts. Bounded: the million most
-    recent contacts of the last 24 h, and 200,000 attempts that wait for an answer; what is beyond is
-    forgotten at ticks and counted in `evicted`.
+    known: sorted contact keys of the baseline, which are no first contacts. Bounded by
+    `bounds.contacts` and `bounds.waiting`; what is beyond goes at ticks and is counted in `evicted`.
     """
 
-    def __init__(self, known: NDArray[np.uint64] | None = None) -> None:
-        self._known = np.empty(0, np.uint64) if known is None else known
-        self._table = Table({"state": np.int8}, capacity=1_000_000, ttl_ns=86_400_000_000_000)
+    def __init__(self, known: NDArray[np.uint64], bounds: Bounds) -> None:
+        self._known = known
+        self._table = Table({"state": np.int8}, capacity=bounds.contacts, ttl_ns=_DAY_NS)
+        self._waiting_bound = bounds.waiting
         self._waiting = _WAITING_SCHEMA.to_frame()
         self._given_up = 0
 
@@ -166,7 +167,7 @@ class Contacts:
     def tidy(self, now_ns: int) -> None:
         """Forget at an event-time tick what is older than a day or beyond the bounds."""
         self._table.tidy(now_ns)
-        excess = self._waiting.height - _WAITING_CAPACITY
+        excess = self._waiting.height - self._waiting_bound
         if excess > 0:
             self._waiting = self._waiting.slice(excess)
             self._given_up += excess

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sidelong.features.bounds import Bounds
 from sidelong.features.events import is_answer
 from sidelong.features.membership import is_member
 from sidelong.features.sides import DYNAMIC_PORT
@@ -48,14 +49,15 @@ class Edges:
     An attempt uses an edge when the service is known to exist, when it is answered, or when policy
     denies it; a probe of a port where nothing listens makes no edge, it is a matter of scanning.
 
-    known, services: sorted edge and service keys of the baseline. Bounded: the 500,000 most recent
-    edges of 30 days.
+    known, services: sorted edge and service keys of the baseline. Bounded by `bounds.edges`.
     """
 
-    def __init__(self, known: NDArray[np.uint64], services: NDArray[np.uint64]) -> None:
+    def __init__(
+        self, known: NDArray[np.uint64], services: NDArray[np.uint64], bounds: Bounds
+    ) -> None:
         self._known = known
         self._services = services
-        self._table = Table({}, capacity=500_000, ttl_ns=30 * _DAY_NS)
+        self._table = Table({}, capacity=bounds.edges, ttl_ns=30 * _DAY_NS)
 
     @property
     def evicted(self) -> int:

@@ -52,7 +52,7 @@ class OneSidedSums:
         threshold: int,
         silence_ns: int,
         leak_per_day: int = 0,
-        capacity: int = 200_000,
+        capacity: int,
         ttl_ns: int = 86_400_000_000_000,
     ) -> None:
         self._threshold = threshold

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from sidelong.features.bounds import Bounds
 from sidelong.features.contacts import Contacts
 from sidelong.features.edges import Edges
 from sidelong.features.names import name_parts
@@ -28,11 +29,16 @@ class Detectors:
     partitioned by actor give what one stream gives. networks: see `ScanDetector`.
     """
 
-    def __init__(self, baseline: Baseline, networks: frozenset[str] = frozenset()) -> None:
-        self._contacts = Contacts(baseline.contact_keys)
-        self._edges = Edges(baseline.edge_keys, baseline.service_keys)
-        self._scan = ScanDetector(baseline, networks)
-        self._dns = DnsExfiltrationDetector(baseline)
+    def __init__(
+        self,
+        baseline: Baseline,
+        networks: frozenset[str] = frozenset(),
+        bounds: Bounds = Bounds(),  # noqa: B008, a frozen value
+    ) -> None:
+        self._contacts = Contacts(baseline.contact_keys, bounds)
+        self._edges = Edges(baseline.edge_keys, baseline.service_keys, bounds)
+        self._scan = ScanDetector(baseline, networks, bounds)
+        self._dns = DnsExfiltrationDetector(baseline, bounds)
         self._lateral = LateralMovementDetector(baseline)
         self._stateful: dict[str, Stateful] = {
             "contacts": self._contacts,

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from sidelong.features.bounds import Bounds
 from sidelong.features.membership import is_member
 from sidelong.features.names import REVERSE_ZONES
 from sidelong.features.sums import OneSidedSums
@@ -43,17 +44,18 @@ def bucket_level(level: pl.Expr) -> pl.Expr:
 
 
 class DnsExfiltrationDetector:
-    """Charges never-seen names. Bounded: a million names of the last week, 200,000 buckets."""
+    """Charges never-seen names. Bounded by `bounds.names` and `bounds.sums`."""
 
-    def __init__(self, baseline: Baseline) -> None:
+    def __init__(self, baseline: Baseline, bounds: Bounds) -> None:
         self._known = baseline.name_keys
         self._allowances = baseline.domains.select(
             "actor", "domain", limit=(2 * pl.col("level")).clip(ALERT_BYTES * _SCALE)
         )
-        self._names = Table({}, capacity=1_000_000, ttl_ns=_WEEK_NS)
+        self._names = Table({}, capacity=bounds.names, ttl_ns=_WEEK_NS)
         self._buckets = OneSidedSums(
             threshold=ALERT_BYTES * _SCALE,
             silence_ns=SILENCE_NS,
+            capacity=bounds.sums,
             leak_per_day=_LEAK_BYTES_PER_DAY * _SCALE,
         )
 

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sidelong.features.bounds import Bounds
 from sidelong.features.sides import is_external
 from sidelong.features.sums import OneSidedSums
 from sidelong.ingest.keys import hash_columns, hash_strings, mix
@@ -70,19 +71,19 @@ class ScanDetector:
     workload, so that any other address there is unused. State: sums and counters, all bounded.
     """
 
-    def __init__(self, baseline: Baseline, networks: frozenset[str] = frozenset()) -> None:
+    def __init__(self, baseline: Baseline, networks: frozenset[str], bounds: Bounds) -> None:
         self._habits = _habits(baseline)
         self._networks = networks | frozenset(baseline.networks["network"])
         self._known = baseline.workloads["actor"]
         self._sums = {
-            "vertical": _sums(),
-            "horizontal": _sums(),
-            "paths": _sums(),
-            "services": _sums(),
-            "spread": _sums(leak_per_day=_SPREAD_LEAK_PER_DAY),
+            "vertical": _sums(bounds),
+            "horizontal": _sums(bounds),
+            "paths": _sums(bounds),
+            "services": _sums(bounds),
+            "spread": _sums(bounds, leak_per_day=_SPREAD_LEAK_PER_DAY),
         }
-        self._failures = Table({"count": np.int64}, capacity=200_000, ttl_ns=_DAY_NS)
-        self._tried = Table({}, capacity=500_000, ttl_ns=_DAY_NS)
+        self._failures = Table({"count": np.int64}, capacity=bounds.sums, ttl_ns=_DAY_NS)
+        self._tried = Table({}, capacity=bounds.tried, ttl_ns=_DAY_NS)
 
     @property
     def evicted(self) -> int:
@@ -297,8 +298,10 @@ class ScanDetector:
         )
 
 
-def _sums(*, leak_per_day: int = 0) -> OneSidedSums:
-    return OneSidedSums(threshold=ALERT, silence_ns=SILENCE_NS, leak_per_day=leak_per_day)
+def _sums(bounds: Bounds, *, leak_per_day: int = 0) -> OneSidedSums:
+    return OneSidedSums(
+        threshold=ALERT, silence_ns=SILENCE_NS, leak_per_day=leak_per_day, capacity=bounds.sums
+    )
 
 
 def _groups(rows: pl.DataFrame, statistic: str, by: list[str]) -> NDArray[np.uint64]:

@@ -12,6 +12,7 @@ import polars as pl
 
 from sidelong.alerts.correlator import PULSE_SCHEMA, Correlator
 from sidelong.alerts.incident import Incident
+from sidelong.features.bounds import Bounds
 from sidelong.ingest.clock import Clock
 from sidelong.ingest.normalise import Normaliser
 from sidelong.ingest.podmap import PodMap
@@ -35,14 +36,19 @@ class Step(NamedTuple):
 class Pipeline:
     """Flows in, incidents out, judged against a frozen baseline."""
 
-    def __init__(self, baseline: Baseline | None = None, pods: PodMap | None = None) -> None:
+    def __init__(
+        self,
+        baseline: Baseline | None = None,
+        pods: PodMap | None = None,
+        bounds: Bounds = Bounds(),  # noqa: B008, a frozen value
+    ) -> None:
         baseline = baseline or Baseline.empty()
         span = baseline.span
         span_ns = int((span[1] - span[0]).total_seconds() * 1e9) if span else 0
         self._clock = Clock()
         self._normaliser = Normaliser(pods)
-        self._detectors = Detectors(baseline, pods.networks if pods else frozenset())
-        self._correlator = Correlator(span_ns)
+        self._detectors = Detectors(baseline, pods.networks if pods else frozenset(), bounds)
+        self._correlator = Correlator(span_ns, bounds)
         self._lost = 0
         self._pulse = PULSE_SCHEMA.to_frame()  # of the last row only
 
