@@ -1,0 +1,133 @@
+"""DNS messages off the wire: one row per question, for all messages of a batch at once.
+
+Sources: RFC 1035 section 4.1 (header, question and record format), RFC 3597 section 5 (names of
+types without one). EDNS needs no care: its record lies behind the answers.
+"""
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from sidelong.ingest.dns_names import name_text, walk_names
+from sidelong.ingest.packet_headers import DNS, Bytes, Ints, gather
+
+__all__ = ["QUESTIONS", "read_dns", "type_text"]
+
+_TYPES: Final = {
+    1: "A", 2: "NS", 3: "MD", 4: "MF", 5: "CNAME", 6: "SOA", 7: "MB", 8: "MG", 9: "MR", 10: "NULL",
+    11: "WKS", 12: "PTR", 13: "HINFO", 14: "MINFO", 15: "MX", 16: "TXT", 17: "RP", 18: "AFSDB",
+    19: "X25", 20: "ISDN", 21: "RT", 22: "NSAP", 24: "SIG", 25: "KEY", 26: "PX", 28: "AAAA",
+    29: "LOC", 33: "SRV", 35: "NAPTR", 36: "KX", 37: "CERT", 39: "DNAME", 41: "OPT", 42: "APL",
+    43: "DS", 44: "SSHFP", 45: "IPSECKEY", 46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 49: "DHCID",
+    50: "NSEC3", 51: "NSEC3PARAM", 52: "TLSA", 53: "SMIMEA", 55: "HIP", 59: "CDS", 60: "CDNSKEY",
+    61: "OPENPGPKEY", 62: "CSYNC", 63: "ZONEMD", 64: "SVCB", 65: "HTTPS", 99: "SPF", 108: "EUI48",
+    109: "EUI64", 249: "TKEY", 250: "TSIG", 251: "IXFR", 252: "AXFR", 253: "MAILB", 254: "MAILA",
+    255: "ANY", 256: "URI", 257: "CAA", 32768: "TA", 32769: "DLV",
+}  # fmt: skip
+
+_HIGHEST_OPCODE: Final = 6
+_AFTER_NAME: Final = 4  # type and class of a question
+_RECORD: Final = np.dtype([("type_class_ttl", "V8"), ("size", ">u2")])
+_QUESTION: Final = np.dtype([("type", ">u2"), ("class", ">u2")])
+
+
+QUESTIONS: Final = pl.Schema(
+    {
+        "message": pl.Int64,
+        "dns_name": pl.String,
+        "dns_type": pl.String,
+        "reply": pl.Boolean,
+        "dns_rcode": pl.UInt8,
+        "dns_answer_bytes": pl.UInt32,
+    }
+)
+"""What `read_dns` returns: the index of the message, then as in `FLOW_SCHEMA`.
+
+A query has neither `dns_rcode` nor `dns_answer_bytes`. In a reply whose answers are all cut off,
+`dns_answer_bytes` is null; where only some are, it counts the others.
+"""
+
+
+def type_text(numbers: Ints) -> pl.Series:
+    """Names of record types: A, TXT, ..., and TYPE65399 for a number that has none."""
+    distinct, place = np.unique(numbers, return_inverse=True)
+    names = [_TYPES.get(number, f"TYPE{number}") for number in distinct.tolist()]
+    return pl.Series(names, dtype=pl.String).gather(place)
+
+
+def read_dns(window: Bytes, at: Ints, end: Ints) -> pl.DataFrame:
+    """Read the messages that begin at `at`; `end` is where the captured part of each ends.
+
+    Returns one row per question in `QUESTIONS`, in the order of the messages. A question counts
+    when all of it is there; what does not look like DNS yields none. The window has `LOOKAHEAD`
+    bytes more than the last message.
+    """
+    header = gather(window, at, DNS)
+    flags = header["flags"].astype(np.int64)
+    looks_right = (at + DNS.itemsize <= end) & (flags >> 11 & 0x0F <= _HIGHEST_OPCODE)
+    asked = np.where(looks_right, header["questions"].astype(np.int64), 0)
+
+    here = at + DNS.itemsize
+    begins: list[Ints] = []
+    owners: list[Ints] = []
+    rows = np.flatnonzero(asked)
+    while rows.size:
+        found = walk_names(window, here[rows], at[rows], end[rows], skim=True)
+        fits = found.whole & (found.following + _AFTER_NAME <= end[rows])
+        rows = rows[fits]
+        begins.append(here[rows])
+        owners.append(rows)
+        here[rows] = found.following[fits] + _AFTER_NAME
+        asked[rows] -= 1
+        rows = rows[asked[rows] > 0]
+    empty = np.zeros(0, dtype=np.int64)
+    owner = np.concatenate(owners) if owners else empty
+    begin = np.concatenate(begins) if begins else empty
+    order = np.argsort(owner, kind="stable")
+    owner, begin = owner[order], begin[order]
+
+    names = walk_names(window, begin, at[owner], end[owner])
+    whole = np.flatnonzero(names.whole)
+    kind = gather(window, names.following[whole], _QUESTION)["type"].astype(np.int64)
+    text = name_text(window, names)
+    reply = flags & 0x8000 != 0
+    answers = np.where(looks_right & reply, header["answers"].astype(np.int64), 0)
+    # Where a question could not be read whole, the answers cannot be found either.
+    answer_bytes = _answer_bytes(window, at, here, np.where(asked == 0, end, 0), answers)
+    owner = owner[whole]
+    questions = pl.DataFrame(
+        {
+            "message": owner,
+            "dns_name": text.gather(whole),
+            "dns_type": type_text(kind),
+            "reply": reply[owner],
+            "dns_rcode": (flags & 0x0F)[owner],
+            "dns_answer_bytes": answer_bytes[owner],
+        }
+    )
+    size = pl.col("dns_answer_bytes")
+    return questions.with_columns(
+        pl.when("reply").then("dns_rcode"), pl.when(pl.col("reply") & (size >= 0)).then(size)
+    ).cast(QUESTIONS)
+
+
+def _answer_bytes(window: Bytes, message: Ints, at: Ints, end: Ints, answers: Ints) -> Ints:
+    """Sum of the RDATA sizes of up to `answers` records of each message, the first being at `at`.
+
+    Sizes are as stated, so that a record counts in full when only its header was captured.
+    """
+    total = np.where(answers > 0, -1, 0)
+    left = answers.copy()
+    here = at.copy()
+    rows = np.flatnonzero(left)
+    while rows.size:
+        name = walk_names(window, here[rows], message[rows], end[rows], skim=True)
+        fits = name.whole & (name.following + _RECORD.itemsize <= end[rows])
+        rows, after = rows[fits], name.following[fits]
+        size = gather(window, after, _RECORD)["size"].astype(np.int64)
+        total[rows] = np.maximum(total[rows], 0) + size
+        here[rows] = after + _RECORD.itemsize + size
+        left[rows] -= 1
+        rows = rows[left[rows] > 0]
+    return total
