@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sidelong.errors import ConfigError
 from sidelong.ingest.keys import Keys
 
-__all__ = ["Column", "Positions", "Table", "TableState", "latest"]
+__all__ = ["Column", "Positions", "Table", "TableState", "first_and_last", "latest"]
 
 Positions: TypeAlias = NDArray[np.int64]
 Column: TypeAlias = NDArray[Any]  # of whatever dtype the table was given for it
@@ -209,3 +209,17 @@ def latest(keys: Keys, marked: NDArray[np.bool_]) -> Positions:
     found = np.empty(len(keys), np.int64)
     found[order] = np.where(last >= first, order[last], -1)
     return found
+
+
+def first_and_last(keys: Keys) -> tuple[Positions, Positions]:
+    """The first and the last row of each distinct key, in the order of the keys.
+
+    >>> first, last = first_and_last(np.array([8, 2, 8], np.uint64))
+    >>> first, last
+    (array([1, 0]), array([1, 2]))
+    """
+    order = np.argsort(keys, kind="stable")
+    bounds = np.flatnonzero(keys[order][1:] != keys[order][:-1])
+    ends = np.concatenate([bounds, np.full(min(len(keys), 1), len(keys) - 1)])
+    starts = np.concatenate([np.zeros(min(len(keys), 1), np.int64), bounds + 1])
+    return order[starts], order[ends]

@@ -1,0 +1,220 @@
+"""Who is who: the workload behind each end of a flow.
+
+Names stay while addresses change hands, so everything after this stage goes by the name. The first
+of these that knows an end names it:
+
+1. the source itself: `namespace/workload`, `reserved:*`, or a domain;
+2. a SPIFFE id: `spiffe://td/ns/NS/sa/SA` is `NS/SA`;
+3. the pod map, by pod name or by address at the flow's time;
+4. another record, not later in the stream, that named the same pod;
+5. the pod's name without what its controller appended;
+6. for an end without a pod name, the last record that showed a workload or a pod at the address,
+   at most an hour before;
+7. outside the cluster, the registered domain of a DNS answer that gave the address, else
+   `world:a.b.0.0/16`;
+8. else `ip:ADDRESS`.
+
+`reserved:world` and `reserved:unknown` say less than an address does, so they name only an end
+without one.
+"""
+
+from functools import cache, lru_cache
+from typing import Final, TypedDict
+
+import polars as pl
+from publicsuffixlist import PublicSuffixList
+
+from sidelong.ingest.addresses import external_network, has_one_owner
+from sidelong.ingest.keys import hash_column
+from sidelong.ingest.memory import Memory, MemoryState
+from sidelong.ingest.podmap import PodMap, strip_pod_hash
+
+__all__ = ["Identities", "IdentityState", "registered_domain"]
+
+_HOUR: Final = 3600 * 1_000_000_000
+_VAGUE: Final = r"^reserved:(?:world(?:-ipv[46])?|unknown)$"
+_PASSING: Final = r"^(?:ip|world):"  # says nothing that the address does not say again
+_SPIFFE: Final = r"^spiffe://[^/]+/ns/([^/]+)/sa/([^/]+)$"
+
+
+class IdentityState(TypedDict):
+    """What was learnt of pods, of addresses inside and of addresses outside."""
+
+    pods: MemoryState
+    addresses: MemoryState
+    domains: MemoryState
+
+
+class Identities:
+    """Names the ends of flows, and learns from each row for the rows after it.
+
+    Remembers the last 200,000 pods and the last 200,000 outside addresses for a day, and the
+    holders of the last 200,000 addresses for an hour.
+    """
+
+    def __init__(self, pods: PodMap | None = None) -> None:
+        self._map: Final = pods
+        self._pods: Final = Memory(["name"], capacity=200_000, within_ns=24 * _HOUR)
+        self._addresses: Final = Memory(["name"], capacity=200_000, within_ns=_HOUR)
+        self._domains: Final = Memory(["name"], capacity=200_000, within_ns=24 * _HOUR)
+
+    @property
+    def evictions(self) -> int:
+        """What was forgotten for want of room."""
+        return self._pods.evicted + self._addresses.evicted + self._domains.evicted
+
+    def attach(self, flows: pl.DataFrame) -> pl.DataFrame:
+        """The flows with `src`, `dst`, `src_pod` and `dst_pod` filled as far as they can be.
+
+        Takes `FLOW_SCHEMA` with the columns of `Clock.cut`. Where there is a column `dns_answers`,
+        the addresses a DNS answer gave as List(String), the names of outside addresses are learnt
+        from it. Only an end without address, pod and principal stays without a name.
+        """
+        ends = pl.concat([_ends(flows, "src"), _ends(flows, "dst")]).with_row_index("end")
+        ends = self._from_map(ends)
+        ends = self._from_pod(ends)
+        ends = self._from_address(ends)
+        ends = self._from_outside(ends, _answers(flows))
+        name = pl.coalesce("name", "vague")
+        src, dst = ends[: len(flows)], ends[len(flows) :]
+        return flows.with_columns(
+            *src.select(name.alias("src"), pl.col("shown_pod").alias("src_pod")),
+            *dst.select(name.alias("dst"), pl.col("shown_pod").alias("dst_pod")),
+        )
+
+    def tick(self, now_ns: int) -> None:
+        """Forget what is too old, then the oldest beyond capacity."""
+        for memory in (self._pods, self._addresses, self._domains):
+            memory.tick(now_ns)
+
+    def snapshot(self) -> IdentityState:
+        """All that was learnt, as a value."""
+        return {
+            "pods": self._pods.snapshot(),
+            "addresses": self._addresses.snapshot(),
+            "domains": self._domains.snapshot(),
+        }
+
+    def restore(self, state: IdentityState) -> None:
+        """Go on from `snapshot`; the pod map is configuration and no part of it."""
+        self._pods.restore(state["pods"])
+        self._addresses.restore(state["addresses"])
+        self._domains.restore(state["domains"])
+
+    def _from_map(self, ends: pl.DataFrame) -> pl.DataFrame:
+        """Ends that the source left open named by the pod map, and all shown as its pods."""
+        if self._map is None:
+            return ends.with_columns(shown_pod="pod")
+        held = self._map.holders(ends)
+        by_pod = self._map.names(ends["pod"])
+        return ends.with_columns(
+            name=pl.coalesce("name", by_pod, held["name"]),
+            shown_pod=pl.coalesce("pod", held["pod"]),
+        )
+
+    def _from_pod(self, ends: pl.DataFrame) -> pl.DataFrame:
+        """Ends named by what other records said of their pod, else by its name alone."""
+        of_pods = ends.drop_nulls("pod")
+        if of_pods.is_empty():
+            return ends
+        of_pods = of_pods.with_columns(key=hash_column(of_pods["pod"]))
+        asked = of_pods.filter(pl.col("name").is_null())
+        known = self._pods.recall(asked, of_pods.filter("firm"))["name"]
+        named = asked.select("end", name=pl.coalesce(known, strip_pod_hash(pl.col("pod"))))
+        return _fill(ends, named)
+
+    def _from_address(self, ends: pl.DataFrame) -> pl.DataFrame:
+        """Ends without a pod named by what was last seen at their address."""
+        shows_owner = pl.col("firm") | pl.col("pod").is_not_null()
+        told = ends.filter(has_one_owner(pl.col("ip")), pl.col("name").is_null() | shows_owner)
+        if told.is_empty():
+            return ends
+        told = told.with_columns(key=hash_column(told["ip"]))
+        asked = told.filter(pl.col("name").is_null())
+        known = self._addresses.recall(asked, told.filter(shows_owner))["name"]
+        return _fill(ends, asked.select("end", name=known))
+
+    def _from_outside(self, ends: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+        """Ends still open named by their address itself."""
+        still_open = ends.filter(pl.col("name").is_null() & pl.col("ip").is_not_null())
+        if still_open.is_empty() and answers.is_empty():
+            return ends
+        addresses = still_open.select("ip").unique()
+        addresses = addresses.with_columns(
+            key=hash_column(addresses["ip"]), network=external_network(addresses["ip"])
+        )
+        still_open = still_open.join(addresses, on="ip", how="left", maintain_order="left")
+        asked = still_open.drop_nulls("network")
+        domain = self._domains.recall(asked, answers)["name"]
+        named = still_open.select(
+            "end",
+            name=pl.coalesce(
+                pl.format("world:{}", pl.col("network")), pl.format("ip:{}", pl.col("ip"))
+            ),
+        )
+        return _fill(_fill(ends, asked.select("end", name=domain)), named)
+
+
+def _ends(flows: pl.DataFrame, side: str) -> pl.DataFrame:
+    """One end of each flow, named as far as the row itself does.
+
+    Adds to the row, its times, `ip` and `pod`: `name`; `vague`, what the source said when that was
+    next to nothing; `firm`, whether the name is worth telling to other rows.
+    """
+    given, principal = pl.col(side), pl.col(f"{side}_principal")
+    vague = given.str.contains(_VAGUE)
+    spiffe = pl.when(principal.str.contains(_SPIFFE)).then(
+        principal.str.replace(_SPIFFE, "${1}/${2}")
+    )
+    return flows.select(
+        pl.col("row").cast(pl.Int64),
+        pl.col("clock").to_physical(),
+        pl.coalesce("time", "clock").alias("time"),
+        pl.col(f"{side}_ip").alias("ip"),
+        pl.col(f"{side}_pod").alias("pod"),
+        pl.coalesce(pl.when(~vague).then(given), spiffe).alias("name"),
+        pl.when(vague).then(given).alias("vague"),
+    ).with_columns(firm=~pl.col("name").str.contains(_PASSING).fill_null(True))
+
+
+def _fill(ends: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
+    """The ends with the names in `named` (end, name) where they have none."""
+    if named.is_empty():
+        return ends
+    names = ends.select("end").join(named, on="end", how="left", maintain_order="left")["name"]
+    return ends.with_columns(name=pl.coalesce("name", names))
+
+
+def _answers(flows: pl.DataFrame) -> pl.DataFrame:
+    """The addresses that DNS answers in these rows gave, each with the domain it stands for."""
+    if "dns_answers" not in flows.columns:
+        flows = flows.clear().with_columns(dns_answers=pl.lit(None, pl.List(pl.String)))
+    told = flows.select(
+        pl.col("row").cast(pl.Int64), pl.col("clock").to_physical(), "dns_name", "dns_answers"
+    )
+    told = told.drop_nulls().explode("dns_answers").drop_nulls()
+    names = told["dns_name"].unique()
+    domains = pl.Series([registered_domain(name) for name in names], dtype=pl.String)
+    return told.select(
+        "row",
+        "clock",
+        key=pl.Series(hash_column(told["dns_answers"])),
+        name=pl.col("dns_name").replace_strict(names, domains, return_dtype=pl.String),
+    )
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList()
+
+
+@lru_cache(maxsize=65_536)
+def registered_domain(name: str) -> str:
+    """The domain somebody registered, under the public suffix list with its private section.
+
+    A name that is itself a public suffix, or has but one label, stands for itself.
+
+    >>> registered_domain("a.b.example.co.uk")
+    'example.co.uk'
+    """
+    return _suffixes().privatesuffix(name) or name

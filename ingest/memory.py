@@ -1,0 +1,115 @@
+"""What was last learnt of a key, at each row of a stream.
+
+A fact holds from the row that states it until a later row states another, or until it is too old.
+Facts of the batch in hand and facts from before it are looked up alike, so it does not matter in
+which batch a fact came.
+"""
+
+from collections.abc import Sequence
+from typing import Final, TypedDict
+
+import numpy as np
+import polars as pl
+
+from sidelong.ingest.keys import Keys
+from sidelong.ingest.table import Column, Positions, Table, latest
+
+__all__ = ["Memory", "MemoryState"]
+
+
+class MemoryState(TypedDict):
+    """The facts held, one row per key, and how many were evicted so far."""
+
+    facts: pl.DataFrame
+    evicted: int
+
+
+class Memory:
+    """Facts by 64-bit key, each a row of texts; bounded.
+
+    columns: the texts of a fact. capacity: keys left by `tick`, those learnt last. within_ns: how
+    old a fact may be, by the clock, to be recalled; after that `tick` drops it.
+    """
+
+    def __init__(self, columns: Sequence[str], *, capacity: int, within_ns: int) -> None:
+        self._columns: Final = tuple(columns)
+        self._within_ns: Final = within_ns
+        self._table: Final = Table(
+            dict.fromkeys(columns, object), capacity=capacity, ttl_ns=within_ns
+        )
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def evicted(self) -> int:
+        """Facts that left because the memory was full."""
+        return self._table.evicted
+
+    def recall(self, asked: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+        """Learn the facts, and answer what was known at the rows that ask.
+
+        Both frames have `key` (UInt64), `row` (any integer, in stream order) and `clock` (Int64,
+        ns); facts also have the columns of the memory. Returns, for each row of `asked`, the
+        columns of the last fact of its key at that row or before, and its clock as `learnt`; nulls
+        where there is none young enough.
+        """
+        keys, place = np.unique(asked["key"].to_numpy(), return_inverse=True)
+        chosen = place + len(facts)
+        if len(facts) and len(asked):
+            of_asked = _last_facts(facts, asked)
+            chosen = np.where(of_asked < 0, chosen, of_asked)
+        known = pl.concat(
+            [facts.select(*self._columns, learnt="clock"), self._held(keys)], how="vertical"
+        )
+        answers = known[chosen]
+        young = asked["clock"] - answers["learnt"] <= self._within_ns
+        self._learn(facts)
+        return answers.select(pl.when(young).then(pl.col(c)).alias(c) for c in answers.columns)
+
+    def tick(self, now_ns: int) -> None:
+        """Drop facts too old to be recalled, then the oldest beyond capacity."""
+        self._table.tidy(now_ns)
+
+    def snapshot(self) -> MemoryState:
+        """The facts as a frame in the order of their keys."""
+        state = self._table.snapshot()
+        evicted = int(state.pop("evicted"))
+        texts = {c: pl.Series(state[c].tolist(), dtype=pl.String) for c in self._columns}
+        return {"facts": pl.DataFrame({**state, **texts}), "evicted": evicted}
+
+    def restore(self, state: MemoryState) -> None:
+        """Become the memory that `snapshot` described. Errors: ConfigError for other columns."""
+        columns: dict[str, Column] = {
+            c.name: np.array(c.to_list(), object) if c.dtype == pl.String else c.to_numpy()
+            for c in state["facts"]
+        }
+        self._table.restore({**columns, "evicted": np.array(state["evicted"])})
+
+    def _held(self, keys: Keys) -> pl.DataFrame:
+        """The facts from before this batch, one row per key, nulls where there is none."""
+        found = self._table.find(keys)
+        texts = [
+            pl.Series(c, self._table.get(c, found, None).tolist(), dtype=pl.String)
+            for c in self._columns
+        ]
+        learnt = pl.Series("learnt", self._table.get("seen", found, 0))
+        return pl.DataFrame([*texts, learnt]).with_columns(
+            pl.when(pl.Series(found >= 0)).then("learnt").alias("learnt")
+        )
+
+    def _learn(self, facts: pl.DataFrame) -> None:
+        last = facts.sort("row", maintain_order=True).unique("key", keep="last")
+        texts = {c: np.array(last[c].to_list(), object) for c in self._columns}
+        self._table.put(last["key"].to_numpy(), seen=last["clock"].to_numpy(), **texts)
+
+
+def _last_facts(facts: pl.DataFrame, asked: pl.DataFrame) -> Positions:
+    """For each row of `asked`, the place of the last fact of its key so far; -1 for none."""
+    both = pl.concat([facts.select("key", "row"), asked.select("key", "row")])
+    order = np.argsort(both["row"].to_numpy(), kind="stable")  # a row's own facts come first
+    stated = order < len(facts)
+    last = latest(both["key"].to_numpy()[order], stated)
+    of_asked: Positions = np.empty(len(asked), np.int64)
+    of_asked[order[~stated] - len(facts)] = np.where(last < 0, -1, order[last])[~stated]
+    return of_asked

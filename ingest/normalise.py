@@ -1,0 +1,89 @@
+"""Flows made comparable: who is who, which way, and each event once.
+
+The order matters. Identity comes first and learns from every row, so that a twin dropped later
+still tells what it knew. Orientation follows, because twins must agree in direction. Twins go
+next. Resolvers are told apart last, by the names and directions of the rows that remain.
+"""
+
+from typing import Final, TypedDict
+
+import polars as pl
+
+from sidelong.ingest.clock import CLOCK_COLUMNS
+from sidelong.ingest.identity import Identities, IdentityState
+from sidelong.ingest.memory import MemoryState
+from sidelong.ingest.orientation import Orientation
+from sidelong.ingest.podmap import PodMap
+from sidelong.ingest.resolvers import Resolvers
+from sidelong.ingest.schema import FLOW_SCHEMA
+from sidelong.ingest.table import TableState
+from sidelong.ingest.twins import Twins
+
+__all__ = ["NORMAL_SCHEMA", "Normaliser", "NormaliserState"]
+
+NORMAL_SCHEMA: Final = pl.Schema({**FLOW_SCHEMA, **CLOCK_COLUMNS, "forwarded": pl.Boolean()})
+"""`FLOW_SCHEMA`, then `row`, `clock` and `clock_before` of the clock, then `forwarded`: whether the
+client of a DNS row only passes on what another asked of it."""
+
+
+class NormaliserState(TypedDict):
+    """The state of each step."""
+
+    identities: IdentityState
+    orientation: TableState
+    twins: TableState
+    resolvers: MemoryState
+
+
+class Normaliser:
+    """Turns the pieces of `Clock.cut` into frames of `NORMAL_SCHEMA`.
+
+    What becomes of a row depends on it and on the rows before it, never on where the stream is cut,
+    as long as `tick` is called between the same rows. Rows keep their order; twins go missing.
+    """
+
+    def __init__(self, pods: PodMap | None = None) -> None:
+        self._identities: Final = Identities(pods)
+        self._orientation: Final = Orientation()
+        self._twins: Final = Twins()
+        self._resolvers: Final = Resolvers()
+
+    @property
+    def evictions(self) -> int:
+        """What was forgotten before its time because a table was full."""
+        steps = (self._identities, self._orientation, self._twins, self._resolvers)
+        return sum(step.evictions for step in steps)
+
+    def normalise(self, flows: pl.DataFrame) -> pl.DataFrame:
+        """One piece of the stream, normalised.
+
+        Takes `FLOW_SCHEMA` with `CLOCK_COLUMNS`, and `dns_answers` (List(String), the addresses a
+        DNS answer gave) where the source has it. Afterwards `src`, `dst` and `reply` are null only
+        where an address is.
+        """
+        named = self._identities.attach(flows)
+        single = self._twins.drop(self._orientation.orient(named))
+        return self._resolvers.mark(single).select(NORMAL_SCHEMA.names())
+
+    def tick(self, now_ns: int) -> None:
+        """Let state expire, and evict what is beyond capacity; `now_ns` is a tick of the clock."""
+        self._identities.tick(now_ns)
+        self._orientation.tick(now_ns)
+        self._twins.tick(now_ns)
+        self._resolvers.tick(now_ns)
+
+    def snapshot(self) -> NormaliserState:
+        """All state as a value: frames, arrays and numbers, without a reference into it."""
+        return {
+            "identities": self._identities.snapshot(),
+            "orientation": self._orientation.snapshot(),
+            "twins": self._twins.snapshot(),
+            "resolvers": self._resolvers.snapshot(),
+        }
+
+    def restore(self, state: NormaliserState) -> None:
+        """Go on exactly from `snapshot`. Errors: ConfigError for the state of another version."""
+        self._identities.restore(state["identities"])
+        self._orientation.restore(state["orientation"])
+        self._twins.restore(state["twins"])
+        self._resolvers.restore(state["resolvers"])
