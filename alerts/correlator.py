@@ -5,36 +5,37 @@ What one actor's evidence decides is told on the record that decides. What needs
 not depend on how partitions interleave; evidence later than that counts at the watermark.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
 
 from sidelong.alerts.chains import Chains, Hop
 from sidelong.alerts.incident import Incident
-from sidelong.alerts.ledger import Ledger
+from sidelong.alerts.ledger import Ledger, Place
 from sidelong.alerts.open_incident import OpenIncident
+from sidelong.alerts.outages import Outages
 from sidelong.alerts.stories import Stories
+from sidelong.alerts.watermark import Watermark
 from sidelong.features.bounds import Bounds
-from sidelong.ingest.schema import schema_of
-from sidelong.models.evidence import ALERT, EVIDENCE_SCHEMA, INFO, SILENCE_NS, micro_nats
+from sidelong.features.sums import one_sided
+from sidelong.models.evidence import ALERT, INFO, SILENCE_NS, micro_nats
+from sidelong.models.scan import PER_DESTINATION
 
-__all__ = ["PULSE_SCHEMA", "Correlator"]
+__all__ = ["Correlator"]
 
-_TIME: Final = pl.Datetime("ns", "UTC")
-
-PULSE_SCHEMA: Final = schema_of(
-    {"row": pl.UInt64, "clock": _TIME, "clock_before": _TIME, "lost": pl.UInt64}
-)
-"""The beat of a stream: for each row the clock after and before it, and the events lost so far."""
-
-_REORDER_NS: Final = 2_000_000_000
 _DAY_NS: Final = 86_400_000_000_000
 _YOUNG_BASELINE: Final = micro_nats(3.0)
 _SCAN_UNDER_WAY_NS: Final = 60_000_000_000
-_LAST: Final = 255  # joint decisions come after everything their row brought itself
+_LAST: Final = 2**32 - 1  # joint decisions come after everything their row brought itself
 
-_EDGE_SCHEMA: Final = schema_of({**EVIDENCE_SCHEMA, "due": pl.Int64})
+
+class _Part(Protocol):
+    """What a correlator is made of: memory that is a value, tidied at ticks."""
+
+    def tidy(self, now_ns: int) -> None: ...
+    def snapshot(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 class _Told(NamedTuple):
@@ -59,12 +60,20 @@ class Correlator:
         self._stories = Stories(bounds.workloads)
         self._chains = Chains(bounds.workloads)
         self._open: dict[tuple[str, str], OpenIncident] = {}
-        self._edges = _EDGE_SCHEMA.to_frame()
+        self._outages = Outages(bounds.ledger)
+        self._watermark = Watermark(bounds.ledger)
+        self._parts: dict[str, _Part] = {
+            "ledger": self._ledger,
+            "stories": self._stories,
+            "chains": self._chains,
+            "outages": self._outages,
+            "watermark": self._watermark,
+        }
 
     @property
     def evicted(self) -> int:
         """Evidence dropped because there was too much at once."""
-        return self._ledger.evicted
+        return self._ledger.evicted + self._watermark.evicted
 
     def consume(self, evidence: pl.DataFrame, pulse: pl.DataFrame) -> list[Incident]:
         """The incidents that this evidence opens or grows, in the order of the deciding rows.
@@ -72,10 +81,12 @@ class Correlator:
         evidence: `EVIDENCE_SCHEMA` in stream order. pulse: `PULSE_SCHEMA`, every row of the same
         stretch of the stream, which lies within one event-time tick.
         """
-        edges = self._released(evidence, pulse)
-        if evidence.is_empty() and edges.is_empty():
+        waits = (pl.col("decisive") & _needs_others()) | (pl.col("kind") == "lateral_movement")
+        released = self._watermark.pass_on(evidence.filter(waits), pulse)
+        if evidence.is_empty() and released.is_empty():
             return []
-        told = self._decide(evidence, edges, pulse)
+        self._outages.add(evidence)
+        told = self._decide(evidence, released, pulse)
         told += self._grow(evidence)
         in_incidents = pl.col("group").is_in(self._groups())
         self._ledger.add(evidence.filter(~in_incidents))
@@ -101,83 +112,73 @@ class Correlator:
             )
             closing += rest[:excess]
         closed = [self._open.pop(key).tell("closed") for key in closing]
-        for part in (self._ledger, self._stories, self._chains):
+        for part in self._parts.values():
             part.tidy(now_ns)
         return closed
 
     def snapshot(self) -> dict[str, Any]:
         """Everything open and everything remembered, as a value."""
-        return {
-            "ledger": self._ledger.snapshot(),
-            "stories": self._stories.snapshot(),
-            "chains": self._chains.snapshot(),
-            "open": [incident.snapshot() for incident in self._open.values()],
-            "edges": self._edges,
-        }
+        parts = {name: part.snapshot() for name, part in self._parts.items()}
+        return parts | {"open": [incident.snapshot() for incident in self._open.values()]}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot."""
-        self._ledger.restore(state["ledger"])
-        self._stories.restore(state["stories"])
-        self._chains.restore(state["chains"])
+        for name, part in self._parts.items():
+            part.restore(state[name])
         restored = [OpenIncident.restored(one) for one in state["open"]]
         self._open = {(incident.actor, incident.kind): incident for incident in restored}
-        self._edges = state["edges"]
 
     def _decide(
-        self, evidence: pl.DataFrame, edges: pl.DataFrame, pulse: pl.DataFrame
+        self, evidence: pl.DataFrame, released: pl.DataFrame, pulse: pl.DataFrame
     ) -> list[_Told]:
         """Open incidents, in stream order: stories depend on who came first."""
-        crossed = evidence.filter(pl.col("level") >= ALERT)
-        sums = crossed.filter(pl.col("kind") != "lateral_movement")
-        deciders = pl.concat(
-            [
-                sums.unique(["actor", "kind"], keep="first", maintain_order=True),
-                crossed.filter(pl.col("kind") == "lateral_movement"),
-            ]
-        ).with_columns(place=pl.col("row"), place_sub=pl.col("sub"), joint=False)
-        deciders = pl.concat([deciders, edges.select(deciders.columns)]).with_columns(
+        at_once = evidence.filter(pl.col("decisive"), ~_needs_others()).with_columns(
+            place=pl.col("row"), place_sub=pl.col("sub"), joint=False
+        )
+        joint = released.with_columns(place_sub=pl.lit(_LAST, pl.UInt32), joint=True)
+        deciders = pl.concat([at_once, joint.select(at_once.columns)]).with_columns(
             time_ns=pl.col("time").to_physical()
         )
         told = []
-        for decider in deciders.sort("place", "place_sub", "time_ns", "row").iter_rows(named=True):
+        for decider in deciders.sort("place", "place_sub", maintain_order=True).iter_rows(
+            named=True
+        ):
+            place = (decider["place"], decider["place_sub"])
             hop = self._follow(decider) if decider["joint"] else None
-            if decider["joint"] and not (hop and self._is_chain(hop)):
-                continue
             if (decider["actor"], decider["kind"]) in self._open:
                 continue
-            if decider["kind"] == "lateral_movement" and self._scanning(decider, evidence):
-                continue
-            incident = self._begin(decider, hop, evidence, pulse)
-            told.append(_Told(decider["place"], decider["place_sub"], incident.tell("open")))
+            if self._holds(decider, hop, evidence):
+                completeness = _completeness(pulse, decider["place"])
+                incident = self._begin(decider, place, hop, evidence, completeness)
+                told.append(_Told(*place, incident.tell("open")))
         return told
+
+    def _holds(self, decider: dict[str, Any], hop: Hop | None, evidence: pl.DataFrame) -> bool:
+        """Whether a decider still stands when everything else is considered."""
+        if decider["kind"] == "lateral_movement":
+            strange = not decider["joint"] or (hop is not None and self._is_chain(hop))
+            return strange and not self._scanning(decider, evidence)
+        if decider["joint"]:
+            return self._is_inexcusable(decider, evidence)
+        return True
 
     def _begin(
         self,
         decider: dict[str, Any],
+        place: Place,
         hop: Hop | None,
         evidence: pl.DataFrame,
-        pulse: pl.DataFrame,
+        completeness: float,
     ) -> OpenIncident:
-        actor, place = decider["actor"], (decider["row"], decider["sub"])
+        actor = decider["actor"]
         incident = OpenIncident.begin(
-            decider,
-            story=self._stories.of(actor),
-            completeness=_completeness(pulse, decider["place"]),
-        )
-        this = evidence.filter(
-            pl.col("row") == place[0],
-            pl.col("sub") == place[1],
-            pl.col("group") == decider["group"],
+            decider, story=self._stories.of(actor), completeness=completeness
         )
         if hop:
             incident.chain(hop.path, hop.evidence)
-            this = pl.DataFrame([decider], schema_overrides=EVIDENCE_SCHEMA).select(
-                EVIDENCE_SCHEMA.names()
-            )
-        incident.fold(self._ledger.climb(decider["group"], place, evidence))
-        incident.fold(this)
-        incident.opened = (decider["place"], decider["place_sub"])
+        decided = (decider["row"], decider["sub"])
+        incident.fold(self._ledger.climb(decider["group"], decided, place, evidence))
+        incident.opened = place
         self._open[actor, decider["kind"]] = incident
         reached = list(incident.peers) if decider["kind"] == "lateral_movement" else []
         for workload in (actor, *(hop.path if hop else reached)):
@@ -215,46 +216,46 @@ class Correlator:
             return True
         return self._ledger.level(decider["actor"], "scan", place, since_ns, evidence) >= INFO
 
-    def _follow(self, edge: dict[str, Any]) -> Hop:
+    def _is_inexcusable(self, decider: dict[str, Any], evidence: pl.DataFrame) -> bool:
+        """Whether a sweep remains one without the destinations that failed for everybody."""
+        decided = (decider["row"], decider["sub"])
+        climb = self._ledger.climb(decider["group"], decided, decided, evidence)
+        excused = self._outages.excuse(
+            climb["object"], decider["actor"], decider["time_ns"], decider["place"]
+        )
+        if not excused:
+            return True
+        rest = climb.filter(~pl.col("object").is_in(list(excused)))
+        weight = pl.col("log_evidence")
+        sums = rest.select(
+            group=pl.lit(0),
+            # What a peer counts for in the sweep is capped; the fourth failure there adds nothing.
+            charge=pl.when((weight > 0).cum_sum().over("object") <= PER_DESTINATION)
+            .then(weight.clip(0))
+            .otherwise(0),
+            leak=(-weight).clip(0),
+            carried=pl.lit(0),
+        )
+        return bool((one_sided(sums) >= ALERT).any())
+
+    def _follow(self, decider: dict[str, Any]) -> Hop | None:
+        if decider["kind"] != "lateral_movement":
+            return None
         return self._chains.extend(
-            edge["actor"], edge["object"], edge["time_ns"], edge["log_evidence"]
+            decider["actor"], decider["object"], decider["time_ns"], decider["log_evidence"]
         )
 
     def _is_chain(self, hop: Hop) -> bool:
         return len(hop.path) > 2 and hop.evidence >= self._chain_alert
 
-    def _released(self, evidence: pl.DataFrame, pulse: pl.DataFrame) -> pl.DataFrame:
-        """New edges whose watermark passes within this stretch, with the place where it does."""
-        fresh = evidence.filter(pl.col("kind") == "lateral_movement")
-        if fresh.is_empty() and self._edges.is_empty():
-            return _released_schema()
-        before = pulse["clock_before"].to_physical().to_numpy()
-        clock = pulse["clock"].to_physical().to_numpy()
-        at = np.searchsorted(pulse["row"].to_numpy(), fresh["row"].to_numpy())
-        late = before[np.minimum(at, pulse.height - 1)] - _REORDER_NS
-        fresh = fresh.with_columns(
-            due=pl.max_horizontal(pl.col("time").to_physical(), pl.Series(late, dtype=pl.Int64))
-            + _REORDER_NS
-        )
-        waiting = self._edges.vstack(fresh).sort("due", "row", "sub")
-        passed = np.searchsorted(clock, waiting["due"].to_numpy())
-        ready = pl.Series(passed < pulse.height, dtype=pl.Boolean)
-        self._edges = waiting.filter(~ready)
-        rows = pulse["row"].to_numpy()
-        return waiting.filter(ready).with_columns(
-            place=pl.Series(rows[passed[passed < pulse.height]], dtype=pl.UInt64),
-            place_sub=pl.lit(_LAST, pl.UInt8),
-            joint=True,
-        )
-
     def _groups(self) -> list[int]:
         return [group for incident in self._open.values() for group in incident.groups]
 
 
-def _released_schema() -> pl.DataFrame:
-    return schema_of(
-        {**_EDGE_SCHEMA, "place": pl.UInt64, "place_sub": pl.UInt8, "joint": pl.Boolean}
-    ).to_frame()
+def _needs_others() -> pl.Expr:
+    """Sweeps decided by plain failures: if the destinations fail for everybody, it was an outage."""
+    plain = pl.col("reason").is_in(["REFUSED", "UNANSWERED"])
+    return (pl.col("statistic") == "horizontal") & plain
 
 
 def _completeness(pulse: pl.DataFrame, row: int) -> float:

@@ -30,13 +30,14 @@ class Ledger:
         if not evidence.is_empty():
             self._rows = self._rows.vstack(evidence)
 
-    def climb(self, group: int, before: Place, fresh: pl.DataFrame) -> pl.DataFrame:
-        """The rows of a sum since it last stood at zero, up to but without the row at `before`.
+    def climb(self, group: int, decided: Place, upto: Place, fresh: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a sum from when it last stood at zero before it decided, up to a place.
 
-        fresh: evidence that came with the deciding row and is not kept yet.
+        fresh: evidence that came with the deciding row and is not kept yet. Both places count in.
         """
-        ours = (pl.col("group") == group) & _earlier(before)
-        return _since_zero(self._rows.filter(ours).vstack(fresh.filter(ours)))
+        ours = (pl.col("group") == group) & ~_later(upto)
+        rows = self._rows.filter(ours).vstack(fresh.filter(ours))
+        return _since_zero(rows.filter(~_later(decided))).vstack(rows.filter(_later(decided)))
 
     def level(
         self, actor: str, kind: str, before: Place, since_ns: int, fresh: pl.DataFrame
@@ -46,7 +47,7 @@ class Ledger:
         ours = (
             (pl.col("actor") == actor)
             & (pl.col("kind") == kind)
-            & _earlier(before)
+            & ~_later(before)
             & (pl.col("time") >= moment)
         )
         rows = self._rows.filter(ours).vstack(fresh.filter(ours))
@@ -70,9 +71,9 @@ class Ledger:
         self.evicted = state["evicted"]
 
 
-def _earlier(place: Place) -> pl.Expr:
+def _later(place: Place) -> pl.Expr:
     row, sub = place
-    return (pl.col("row") < row) | ((pl.col("row") == row) & (pl.col("sub") < sub))
+    return (pl.col("row") > row) | ((pl.col("row") == row) & (pl.col("sub") > sub))
 
 
 def _since_zero(rows: pl.DataFrame) -> pl.DataFrame:

@@ -145,6 +145,8 @@ class OpenIncident:
 
     def counts(self) -> dict[str, int]:
         """The totals by name, in the order a reader wants them."""
+        if self.statistic == "bypass":
+            return {"resolvers": len(self.peers)}
         if self.kind == "dns_exfiltration":
             return {"queries": self.rows, "bytes": self.bytes, "domains": len(self.peers)}
         if self.kind == "lateral_movement":

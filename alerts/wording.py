@@ -127,6 +127,11 @@ def _scan(incident: "OpenIncident") -> str:
 
 
 def _dns(incident: "OpenIncident") -> str:
+    if incident.statistic == "bypass":
+        return (
+            f"{_who(incident)} asked DNS servers that nobody here uses: "
+            f"{_listed([f'{target.ip}:{target.port}' for target in incident.targets])}."
+        )
     counts = incident.counts()
     types = ", ".join(list(incident.reasons)[:3])
     return (

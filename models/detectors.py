@@ -17,6 +17,8 @@ from sidelong.models.baseline import Baseline
 from sidelong.models.dns_exfiltration import DnsExfiltrationDetector
 from sidelong.models.evidence import EVIDENCE_SCHEMA
 from sidelong.models.lateral_movement import LateralMovementDetector
+from sidelong.models.rarity import Rarity
+from sidelong.models.resolver_bypass import ResolverBypassDetector
 from sidelong.models.scan import ScanDetector
 
 __all__ = ["Detectors"]
@@ -39,7 +41,9 @@ class Detectors:
         self._edges = Edges(baseline.edge_keys, baseline.service_keys, bounds)
         self._scan = ScanDetector(baseline, networks, bounds)
         self._dns = DnsExfiltrationDetector(baseline, bounds)
-        self._lateral = LateralMovementDetector(baseline)
+        rarity = Rarity(baseline)
+        self._lateral = LateralMovementDetector(rarity)
+        self._bypass = ResolverBypassDetector(baseline, rarity)
         self._stateful: dict[str, Stateful] = {
             "contacts": self._contacts,
             "edges": self._edges,
@@ -63,20 +67,22 @@ class Detectors:
         lookups = oriented.filter(pl.col("dns_name").is_not_null())
         lookups = lookups.hstack(name_parts(lookups["dns_name"]))
         new_edges = self._edges.observe(oriented)
-        return pl.concat(
+        evidence = pl.concat(
             [
                 self._scan.judge_contacts(self._contacts.observe(oriented)),
                 self._scan.judge_paths(oriented),
                 self._scan.judge_services(lookups),
                 self._scan.judge_spread(new_edges),
                 self._dns.judge(lookups),
+                self._bypass.judge(new_edges),
                 self._lateral.judge(new_edges),
             ]
-        ).sort("row", "sub", maintain_order=True)
+        )
+        return _in_order(evidence)
 
     def finish(self, row: int) -> pl.DataFrame:
         """The evidence that only silence brings, once a stream has ended after `row`."""
-        return self._scan.judge_contacts(self._contacts.finish(row))
+        return _in_order(self._scan.judge_contacts(self._contacts.finish(row)))
 
     def tidy(self, now_ns: int) -> None:
         """Expire and evict state at an event-time tick."""
@@ -91,3 +97,10 @@ class Detectors:
         """Go on from a snapshot."""
         for name, part in self._stateful.items():
             part.restore(state[name])
+
+
+def _in_order(evidence: pl.DataFrame) -> pl.DataFrame:
+    """Evidence in stream order, `sub` counting what one row brought."""
+    return evidence.sort("row", "sub", maintain_order=True).with_columns(
+        sub=pl.int_range(pl.len(), dtype=pl.UInt32).over("row")
+    )

@@ -22,7 +22,7 @@ from sidelong.features.sums import OneSidedSums
 from sidelong.ingest.keys import hash_columns
 from sidelong.ingest.table import Table
 from sidelong.models.baseline import Baseline
-from sidelong.models.evidence import ALERT, NO_EVIDENCE, SILENCE_NS, as_evidence
+from sidelong.models.evidence import ALERT, NO_EVIDENCE, SILENCE_NS, as_evidence, crosses
 
 __all__ = ["ALERT_BYTES", "DnsExfiltrationDetector", "bucket_level", "name_keys"]
 
@@ -115,7 +115,7 @@ class DnsExfiltrationDetector:
                 # In nats, a full bucket is an alert: the limit is what h stands for.
                 log_evidence=pl.col("bytes") * _SCALE * ALERT // pl.col("limit"),
                 level=pl.col("filled") * ALERT // pl.col("limit"),
-            )
+            ).with_columns(decisive=crosses(pl.col("level"), pl.col("log_evidence")))
         )
 
     def tidy(self, now_ns: int) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "PARTS",
     "SILENCE_NS",
     "as_evidence",
+    "crosses",
     "micro_nats",
 ]
 
@@ -57,7 +58,7 @@ PARTS: Final = pl.List(
 EVIDENCE_SCHEMA: Final = schema_of(
     {
         "row": pl.UInt64,
-        "sub": pl.UInt8,
+        "sub": pl.UInt32,
         "time": pl.Datetime("ns", "UTC"),
         "kind": KINDS,
         "statistic": pl.String,
@@ -75,6 +76,7 @@ EVIDENCE_SCHEMA: Final = schema_of(
         "bytes": pl.Int64,
         "log_evidence": pl.Int64,
         "level": pl.Int64,
+        "decisive": pl.Boolean,
         "parts": PARTS,
     }
 )
@@ -82,6 +84,7 @@ EVIDENCE_SCHEMA: Final = schema_of(
 
 row, sub: place in the stream of the row that brought it. time: the moment it speaks of. group: the
 sum it belongs to; `level` is that sum afterwards, `log_evidence` the increment (both micro-nats).
+decisive: whether the sum crossed `ALERT`, or twice, four times, ... `ALERT` again, on this row.
 statistic: which sum of the detector. object, object_ip, port, domain: towards what. reason: the
 outcome or property that counts. sample: a name or path as seen. bytes: of text carried away.
 parts: how the increment is made up, where it is more than one thing.
@@ -90,6 +93,19 @@ parts: how the increment is made up, where it is more than one thing.
 
 NO_EVIDENCE: Final = EVIDENCE_SCHEMA.to_frame()
 """What a detector returns most of the time."""
+
+
+def crosses(level: pl.Expr, charge: pl.Expr) -> pl.Expr:
+    """Whether a sum that stands at `level` after `charge` crossed `ALERT` or a doubling of it.
+
+    A property of the row alone: to ask again at doublings lets a decision that was put off be taken
+    later, without remembering that it was.
+    """
+    return (charge > 0) & (_doublings(level) > _doublings(level - charge))
+
+
+def _doublings(level: pl.Expr) -> pl.Expr:
+    return pl.when(level >= ALERT).then((level / ALERT).log(2).floor() + 1).otherwise(0)
 
 
 def as_evidence(rows: pl.DataFrame) -> pl.DataFrame:

@@ -14,9 +14,8 @@ import numpy as np
 import polars as pl
 
 from sidelong.features.sides import METADATA_ADDRESS, is_external, is_workload
-from sidelong.models.baseline import Baseline
-from sidelong.models.evidence import NO_EVIDENCE, PARTS, as_evidence, micro_nats
-from sidelong.models.rarity import RARITY_CAP, Rarity
+from sidelong.models.evidence import ALERT, NO_EVIDENCE, PARTS, as_evidence, micro_nats
+from sidelong.models.rarity import Rarity
 
 __all__ = ["COMMON_PORTS", "LateralMovementDetector"]
 
@@ -73,8 +72,8 @@ COMMON_PORTS: Final = (53, 67, 68, 123, 137, 138, 1900, 5353, 5355)
 class LateralMovementDetector:
     """Judges new edges against a frozen baseline; it has no state of its own."""
 
-    def __init__(self, baseline: Baseline) -> None:
-        self._rarity = Rarity(baseline)
+    def __init__(self, rarity: Rarity) -> None:
+        self._rarity = rarity
 
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
         """Evidence from new edges (`Edges.observe`), one row each; `parts` says how it is made up."""
@@ -115,13 +114,12 @@ class LateralMovementDetector:
                 port="port",
                 reason=pl.when("denied").then(pl.lit("DENIED")).otherwise(pl.lit("NEW_EDGE")),
                 level="log_evidence",
+                decisive=pl.col("log_evidence") >= ALERT,
             )
         )
 
     def _weigh(self, rows: pl.DataFrame) -> pl.DataFrame:
-        cap = micro_nats(RARITY_CAP)
         rows = rows.with_columns(
-            rarity=(pl.col("surprise") + pl.col("choice")).clip(0, cap),
             sensitive=pl.when(pl.col("target").is_not_null()).then(SENSITIVE).otherwise(0),
             crossed=pl.when("crossing").then(CROSSING).otherwise(0),
             refused=pl.when("denied").then(DENIED).otherwise(0),

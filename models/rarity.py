@@ -17,7 +17,7 @@ from typing import Final
 import polars as pl
 
 from sidelong.models.baseline import Baseline
-from sidelong.models.evidence import MICRO
+from sidelong.models.evidence import MICRO, micro_nats
 
 __all__ = ["RARITY_CAP", "Rarity"]
 
@@ -36,7 +36,7 @@ class Rarity:
         self._actors = baseline.workloads.select("actor", "active_seconds", "singletons")
 
     def of(self, edges: pl.DataFrame) -> pl.DataFrame:
-        """`edges` with `surprise` and `choice` (micro-nats) and what they rest on.
+        """`edges` with `rarity` (micro-nats, capped) and what it rests on.
 
         Takes `actor`, `peer`, `edge_port`, `protocol`; adds also `active_seconds` and `clients`, 0
         where the baseline knows nothing.
@@ -55,8 +55,10 @@ class Rarity:
             pl.col("singletons").fill_null(0),
             pl.col("clients").fill_null(0),
         ).with_columns(
-            surprise=pl.when(known).then(_micro(-opens.log())).otherwise(0),
-            choice=pl.when(known).then(_micro(-chosen.log())).otherwise(0),
+            rarity=pl.when(known)
+            .then(_micro(-opens.log()) + _micro(-chosen.log()))
+            .otherwise(0)
+            .clip(0, micro_nats(RARITY_CAP))
         )
 
 

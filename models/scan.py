@@ -29,9 +29,16 @@ from sidelong.ingest.keys import hash_columns, hash_strings, mix
 from sidelong.ingest.table import Table
 from sidelong.models.baseline import Baseline
 from sidelong.models.beta import beta_quantile
-from sidelong.models.evidence import ALERT, NO_EVIDENCE, SILENCE_NS, as_evidence, micro_nats
+from sidelong.models.evidence import (
+    ALERT,
+    NO_EVIDENCE,
+    SILENCE_NS,
+    as_evidence,
+    crosses,
+    micro_nats,
+)
 
-__all__ = ["ScanDetector"]
+__all__ = ["PER_DESTINATION", "ScanDetector"]
 
 THETA0: Final = 0.95
 """How often a benign workload's first contact succeeds, where its own habit is unknown."""
@@ -39,7 +46,9 @@ THETA0: Final = 0.95
 THETA1: Final = 0.2
 """How often a scanner's does; measured 0.00-0.03, so this errs towards calling it benign."""
 
-_PER_DESTINATION: Final = 3
+PER_DESTINATION: Final = 3
+"""Failures for which one peer counts in a sweep."""
+
 _DAY_NS: Final = 86_400_000_000_000
 
 _DENIED: Final = micro_nats(4.0)  # benign denial rate below 1.5 %
@@ -99,9 +108,10 @@ class ScanDetector:
         if outcomes.is_empty():
             return NO_EVIDENCE
         rows = self._weigh(outcomes)
+        rows = self._capped(rows)
         rows = rows.with_columns(
             vertical=self._add("vertical", rows, ["actor", "object"], "weight"),
-            horizontal=self._add("horizontal", self._capped(rows), ["actor"], "capped"),
+            horizontal=self._add("horizontal", rows, ["actor"], "capped"),
         )
         across = pl.col("horizontal") >= pl.col("vertical")
         return as_evidence(
@@ -114,6 +124,8 @@ class ScanDetector:
                 .otherwise(pl.col("outcome").cast(pl.String)),
                 log_evidence="weight",
                 level=pl.max_horizontal("vertical", "horizontal"),
+                decisive=crosses(pl.col("vertical"), pl.col("weight"))
+                | crosses(pl.col("horizontal"), pl.col("capped")),
             )
         )
 
@@ -261,7 +273,7 @@ class ScanDetector:
         self._failures.put(
             last["pair"].to_numpy(), count=last["nth"].to_numpy(), seen=last["time"].to_numpy()
         )
-        spent = (pl.col("weight") > 0) & (pl.col("nth") > _PER_DESTINATION)
+        spent = (pl.col("weight") > 0) & (pl.col("nth") > PER_DESTINATION)
         return rows.with_columns(capped=pl.when(spent).then(0).otherwise("weight"))
 
     def _first(self, rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
@@ -284,7 +296,7 @@ class ScanDetector:
                 group=pl.Series(_groups(rows, statistic, by), dtype=pl.UInt64),
                 log_evidence="weight",
                 level=self._add(statistic, rows, by, "weight"),
-            )
+            ).with_columns(decisive=crosses(pl.col("level"), pl.col("weight")))
         )
 
     def _add(self, statistic: str, rows: pl.DataFrame, by: list[str], weight: str) -> pl.Series:

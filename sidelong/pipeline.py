@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from sidelong.alerts.correlator import PULSE_SCHEMA, Correlator
+from sidelong.alerts.correlator import Correlator
 from sidelong.alerts.incident import Incident
+from sidelong.alerts.watermark import PULSE_SCHEMA
 from sidelong.features.bounds import Bounds
 from sidelong.ingest.clock import Clock
 from sidelong.ingest.normalise import Normaliser
