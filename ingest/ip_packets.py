@@ -113,6 +113,11 @@ def _read_ipv4(window: Bytes, packets: IPPackets, rows: Ints | slice, wire_end: 
     stated = header["length"].astype(np.int64)
     length = np.where(stated == 0, wire_end[rows] - at, stated)
     fragment = header["fragment"].astype(np.int64)
+    fault = packets.fault[rows]
+    wrong = (header["version_ihl"] >> 4 != 4) | (size < IPV4.itemsize) | (length < size)
+    fault[wrong] = Fault.MALFORMED_IP
+    fault[at + np.maximum(size, IPV4.itemsize) > end] = Fault.CUT_IN_IP
+    packets.fault[rows] = fault
     packets.protocol[rows] = header["protocol"]
     packets.payload[rows] = at + size
     packets.length[rows] = length
@@ -120,11 +125,6 @@ def _read_ipv4(window: Bytes, packets: IPPackets, rows: Ints | slice, wire_end: 
     packets.ident[rows] = header["ident"]
     packets.later[rows] = later = fragment & 0x1FFF != 0
     packets.first[rows] = (fragment & 0x2000 != 0) & ~later
-    wrong = (header["version_ihl"] >> 4 != 4) | (size < IPV4.itemsize) | (length < size)
-    fault = packets.fault[rows]
-    fault[wrong] = Fault.MALFORMED_IP
-    fault[at + np.maximum(size, IPV4.itemsize) > end] = Fault.CUT_IN_IP
-    packets.fault[rows] = fault
 
 
 def _read_ipv6(window: Bytes, packets: IPPackets, rows: Ints | slice, wire_end: Ints) -> None:
@@ -132,14 +132,14 @@ def _read_ipv6(window: Bytes, packets: IPPackets, rows: Ints | slice, wire_end: 
     header = gather(window, at, IPV6)
     stated = header["length"].astype(np.int64)
     length = np.where(stated == 0, wire_end[rows] - at, stated + IPV6.itemsize)
-    packets.protocol[rows] = header["protocol"]
-    packets.payload[rows] = at + IPV6.itemsize
-    packets.length[rows] = length
-    packets.end[rows] = np.minimum(end, at + length)
     fault = packets.fault[rows]
     fault[header["flow"] >> 28 != 6] = Fault.MALFORMED_IP
     fault[at + IPV6.itemsize > end] = Fault.CUT_IN_IP
     packets.fault[rows] = fault
+    packets.protocol[rows] = header["protocol"]
+    packets.payload[rows] = at + IPV6.itemsize
+    packets.length[rows] = length
+    packets.end[rows] = np.minimum(end, at + length)
 
 
 def _read_extensions(window: Bytes, packets: IPPackets) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from sidelong.errors import SourceError
 from sidelong.ingest.capture import NO_TIME, Format, Records
+from sidelong.ingest.files import Stream, consumed, damage, idle
 from sidelong.ingest.ip_packets import Fault
 from sidelong.ingest.link_layers import LINK_TYPES
 from sidelong.ingest.packet_flows import flows_of
@@ -64,29 +65,30 @@ class PcapFile:
         walked, ended = base, False
         waiting = Records.none()
         while not ended:
-            piece = _read(stream, _PIECE)
+            piece, ended = _read_piece(stream)
             data = b"".join([rest, piece, bytes(LOOKAHEAD)])
             window, size = np.frombuffer(data, np.uint8), len(data) - LOOKAHEAD
             seen = walked - base
             found = form.find(window[seen:], walked, size - seen)
-            walked, damage = found.following, found.damage
-            if damage is None and len(piece) < _PIECE:
-                ended = True
-                if walked < base + size:
-                    damage = f"cut off inside the record at byte {walked}"
-            ended |= damage is not None
+            walked = found.following
+            trouble = found.damage or (
+                _trouble_at_end(stream, walked, base + size) if ended else None
+            )
+            ended |= trouble is not None
 
             new = int(np.searchsorted(found.records.position, since))
             waiting += found.records.part(slice(new, None))
             done = 0
-            for starts, stop in self._stops(waiting, ended):
+            for starts, stop in self._stops(waiting, ended=ended, eager=len(piece) < _PIECE):
                 part = waiting.part(slice(done, stop))
                 following = int(waiting.position[stop]) if stop < len(waiting) else walked
-                yield self._batch(window, base, part, starts, following)
+                read = consumed(stream, otherwise=following)
+                yield self._batch(window, base, part, starts, following, read)
                 done = stop
-            if damage is not None and walked >= since:
+            if trouble is not None and walked >= since:
                 end = base + size
-                yield Batch(empty_flows(), end, end, BadRows(1, (f"{self.name}: {damage}",)))
+                bad = BadRows(1, (f"{self.name}: {trouble}",))
+                yield Batch(empty_flows(), end, consumed(stream, otherwise=end), bad)
             waiting = waiting.part(slice(done, None))
             kept = int(waiting.position[0]) if len(waiting) else walked
             base, rest = kept, data[kept - base : size]
@@ -103,9 +105,9 @@ class PcapFile:
             )
         return PcapFormat(self.name, header), PCAP_HEADER, b""
 
-    def _stops(self, waiting: Records, ended: bool) -> Iterator[tuple[Ints, int]]:
+    def _stops(self, waiting: Records, *, ended: bool, eager: bool) -> Iterator[tuple[Ints, int]]:
         """Where batches end among the records, each with the beginnings of the spans in it,
-        counted from the beginning of the batch."""
+        counted from the beginning of the batch. eager: even a small batch is due."""
         if not len(waiting):
             return
         starts = span_starts(waiting.time, waiting.position)
@@ -115,7 +117,7 @@ class PcapFile:
             many = int(np.searchsorted(stops, begin + self.packets_per_batch))
             if many < stops.size:
                 stop = int(stops[many])
-            elif ended or waiting.position[-1] - waiting.position[begin] >= _BATCH_BYTES:
+            elif eager or ended or waiting.position[-1] - waiting.position[begin] >= _BATCH_BYTES:
                 stop = last
             else:
                 return
@@ -124,7 +126,13 @@ class PcapFile:
             begin = stop
 
     def _batch(
-        self, window: Bytes, base: int, records: Records, starts: Ints, following: int
+        self,
+        window: Bytes,
+        base: int,
+        records: Records,
+        starts: Ints,
+        following: int,
+        read_bytes: int,
     ) -> Batch:
         """The flows of some whole spans, which begin at `starts`."""
         lengths = np.diff(np.append(starts, len(records)))
@@ -148,7 +156,7 @@ class PcapFile:
             bad.add(np.flatnonzero(records.link == number), f"link type {number} is not supported")
         for number, reason in _FAULTS.items():
             bad.add(usable[fault == number], reason)
-        return Batch(flows, following, following, bad.rows())
+        return Batch(flows, following, read_bytes, bad.rows())
 
 
 class _Bad:
@@ -175,9 +183,32 @@ class _Bad:
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
-    """The next `size` bytes, fewer only at the end: a pipe gives what it has, not what is asked."""
+    """The next `size` bytes, fewer only at the end."""
     pieces: list[bytes] = []
     while size and (piece := stream.read(size)):
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
+
+
+def _read_piece(stream: BinaryIO) -> tuple[bytes, bool]:
+    """What comes next, and whether the stream ended. Less than `_PIECE` also when a pipe pauses:
+    what has arrived is then worth looking at."""
+    pieces: list[bytes] = []
+    left = _PIECE
+    while left:
+        piece = stream.read1(left) if isinstance(stream, Stream) else stream.read(left)
+        if not piece:
+            return b"".join(pieces), True
+        pieces.append(piece)
+        left -= len(piece)
+        if idle(stream):
+            break
+    return b"".join(pieces), False
+
+
+def _trouble_at_end(stream: BinaryIO, walked: int, end: int) -> str | None:
+    """What is wrong with a stream that ended at `end`, its last whole record at `walked`."""
+    inside = f"cut off inside the record at byte {walked}" if walked < end else None
+    reasons = [reason for reason in (damage(stream), inside) if reason]
+    return ", ".join(reasons) or None
