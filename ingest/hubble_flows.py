@@ -1,0 +1,238 @@
+"""Nested columns of Hubble events to flows, by expressions alone.
+
+Sources: `flow/flow.proto` of Cilium 1.19; the JSON mapping of proto3, which leaves out zeroes and
+writes what an enumeration does not know as its number.
+"""
+
+import json
+from typing import Final
+
+import polars as pl
+
+from sidelong.ingest.hubble_names import DROP_REASONS, RESERVED, VERDICTS_BY_NUMBER
+from sidelong.ingest.hubble_shape import DECISIONS, DIRECTIONS, EVERY_SHAPE, OTHER_EVENTS, Shape
+from sidelong.ingest.schema import FLOW_SCHEMA, TCP_FLAGS, VERDICTS, conform
+
+__all__ = ["EARLIEST", "LATEST", "flatten", "flows_of"]
+
+EARLIEST, LATEST = "1990", "2100"
+"""Years outside of which a time is nonsense; the type of the column ends at 2262."""
+
+_SECONDS: Final = "%Y-%m-%dT%H:%M:%S"
+_MOST_COUNTED: Final = 2**32 - 1
+_REDACTED: Final = "HUBBLE_REDACTED"
+_ADDRESS: Final = r"^[0-9A-Fa-f.:]{2,}(%\w+)?$"
+
+
+def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
+    """The columns of `FLOW_SCHEMA` that Hubble knows, one row per event in order, and four more.
+
+    is_flow, is_lost: what the event is. silent: something else that carries no flow. readable: a
+    flow or loss with a time, ports and addresses that can be. partial: of a flow, that it lacks
+    addresses or transport, which is so for a frame that is not IP, or when they are no objects.
+    """
+    value, present = shape.value, shape.present
+    flow_marks = ("flow.verdict", "flow.IP", "flow.l4") if shape is EVERY_SHAPE else ()
+    ports = {
+        end: [value(f"flow.l4.{name}.{end}_port") for name in ("TCP", "UDP", "SCTP")]
+        for end in ("source", "destination")
+    }
+    columns = {
+        "is_flow": present("flow", *flow_marks),
+        "is_lost": present("lost_events"),
+        "silent": present(*OTHER_EVENTS) if shape is EVERY_SHAPE else pl.lit(False),
+        "partial": ~present("flow.IP") | ~present("flow.l4"),
+        "time": _time(value("flow.time", "time"), any_offset=shape is EVERY_SHAPE),
+        "src_ip": value("flow.IP.source"),
+        "dst_ip": value("flow.IP.destination"),
+        "src_port_text": pl.coalesce(ports["source"]),
+        "dst_port_text": pl.coalesce(ports["destination"]),
+        "protocol": _protocol(shape),
+        "reply": _reply(shape),
+        "verdict": value("flow.verdict").replace(VERDICTS_BY_NUMBER).cast(VERDICTS, strict=False),
+        "drop_reason": pl.coalesce(
+            _drop_reason(value("flow.drop_reason_desc")), _drop_reason(value("flow.drop_reason"))
+        ),
+        "policy": _policy(shape),
+        "tcp_flags": _tcp_flags(value("flow.l4.TCP.flags")),
+        "dns_name": _dns_name(value("flow.l7.dns.query")),
+        "dns_type": value("flow.l7.dns.qtypes[]"),
+        "dns_rcode": _dns_rcode(shape),
+        "method": value("flow.l7.http.method"),
+        "path": _path(value("flow.l7.http.url")),
+        "status": value("flow.l7.http.code").replace("0", None).cast(pl.UInt16, strict=False),
+        "l7": _l7(shape),
+        "encrypted": _boolean(value("flow.IP.encrypted")),
+        "count": _count(shape),
+        "node": value("node_name", "flow.node_name"),
+        "lost": value("lost_events.num_events_lost").cast(pl.UInt64, strict=False),
+    }
+    for end, name in (("source", "src"), ("destination", "dst")):
+        namespace, pod = value(f"flow.{end}.namespace"), value(f"flow.{end}.pod_name")
+        columns[name] = pl.coalesce(
+            namespace + "/" + value(f"flow.{end}.workloads[].name"),
+            _reserved(shape, end, pod),
+        )
+        columns[f"{name}_pod"] = namespace + "/" + pod
+    rows = events.select(**columns)
+    texts = ("src_port_text", "dst_port_text")
+    ported = [pl.col(text).cast(pl.UInt16, strict=False) for text in texts]
+    possible = pl.all_horizontal(
+        *(
+            pl.col(text).is_null() | port.is_not_null()
+            for text, port in zip(texts, ported, strict=True)
+        ),
+        *(pl.col(ip).str.contains(_ADDRESS).fill_null(True) for ip in ("src_ip", "dst_ip")),
+    )
+    return rows.with_columns(
+        src_port=ported[0],
+        dst_port=ported[1],
+        readable=(pl.col("is_flow") | pl.col("is_lost")) & pl.col("time").is_not_null() & possible,
+        lost=pl.when("is_lost").then(pl.col("lost").fill_null(0)),
+    ).drop(texts)
+
+
+def flows_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `flatten` in `FLOW_SCHEMA`."""
+    known = rows.select(name for name in rows.columns if name in FLOW_SCHEMA)
+    return conform(known.with_columns(origin=pl.lit("hubble")))
+
+
+def _time(text: pl.Expr, *, any_offset: bool) -> pl.Expr:
+    """The exporter ends its times in Z: those are read in a third of the time."""
+    if any_offset:
+        time = text.str.to_datetime("%+", time_unit="ns", strict=False)
+    else:
+        seconds = text.str.slice(0, 19).str.to_datetime(_SECONDS, time_unit="ns", strict=False)
+        digits = text.str.slice(19).str.extract(r"^\.?(\d{0,9})Z$").str.pad_end(9, "0")
+        fraction = pl.duration(nanoseconds=digits.cast(pl.Int64, strict=False), time_unit="ns")
+        time = (seconds + fraction).dt.replace_time_zone("UTC")
+    # By text: a year that does not fit the type comes out as another one.
+    return pl.when(text.str.slice(0, 5).is_between(pl.lit(EARLIEST), pl.lit(LATEST))).then(time)
+
+
+def _protocol(shape: Shape) -> pl.Expr:
+    return (
+        pl.when(shape.present("flow.l4.TCP"))
+        .then(pl.lit("TCP"))
+        .when(shape.present("flow.l4.UDP"))
+        .then(pl.lit("UDP"))
+        .when(shape.present("flow.l4.ICMPv4", "flow.l4.ICMPv6"))
+        .then(pl.lit("ICMP"))
+        .when(shape.present("flow.l4.SCTP"))
+        .then(pl.lit("SCTP"))
+        .when(shape.present("flow.l4"))
+        .then(pl.lit("OTHER"))
+        .cast(FLOW_SCHEMA["protocol"])
+    )
+
+
+def _boolean(text: pl.Expr) -> pl.Expr:
+    return text.replace_strict({"true": True, "false": False}, default=None)
+
+
+def _reply(shape: Shape) -> pl.Expr:
+    """Unknown on drops; the older field has no way to say that, so its false says nothing."""
+    older = pl.when(shape.value("flow.reply") == "true").then(True)
+    return pl.coalesce(_boolean(shape.value("flow.is_reply")), older)
+
+
+def _drop_reason(text: pl.Expr) -> pl.Expr:
+    return text.replace({**DROP_REASONS, "0": None, "DROP_REASON_UNKNOWN": None})
+
+
+def _policy(shape: Shape) -> pl.Expr:
+    """The first that denied, else the first that allowed; without a namespace, cluster-wide."""
+    places = (f"flow.{d}_{decision}_by[]" for decision in DECISIONS for d in DIRECTIONS)
+    return pl.coalesce(
+        (shape.value(f"{at}.namespace") + "/").fill_null("") + shape.value(f"{at}.name")
+        for at in places
+    )
+
+
+def _tcp_flags(text: pl.Expr) -> pl.Expr:
+    """Few combinations occur: each is parsed once."""
+
+    def bits(distinct: pl.Series) -> pl.Series:
+        return pl.Series([_flag_bits(one) for one in distinct], dtype=pl.UInt8)
+
+    def mapped(texts: pl.Series) -> pl.Series:
+        distinct = texts.unique()
+        return texts.replace_strict(distinct, bits(distinct), return_dtype=pl.UInt8)
+
+    return text.map_batches(mapped, return_dtype=pl.UInt8)
+
+
+def _flag_bits(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        flags = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(flags, dict):
+        return None
+    return sum(bit for name, bit in TCP_FLAGS.items() if flags.get(name) is True)
+
+
+def _dns_name(query: pl.Expr) -> pl.Expr:
+    """Cilium escapes as RFC 4343 does; what others left unescaped is escaped here."""
+
+    def escaped(names: pl.Series) -> pl.Series:
+        odd = names.filter(names.str.contains(r"[^\x21-\x7e]")).unique()
+        if odd.is_empty():
+            return names
+        return names.replace(odd, pl.Series([_escape(name) for name in odd], dtype=pl.String))
+
+    return (
+        query.map_batches(escaped, return_dtype=pl.String).str.strip_suffix(".").str.to_lowercase()
+    )
+
+
+def _escape(name: str) -> str:
+    octets = name.encode()
+    return "".join(chr(octet) if 0x21 <= octet <= 0x7E else f"\\{octet:03d}" for octet in octets)
+
+
+def _dns_rcode(shape: Shape) -> pl.Expr:
+    response = shape.value("flow.l7.type").is_in(["RESPONSE", "2"]) & shape.present("flow.l7.dns")
+    rcode = shape.value("flow.l7.dns.rcode").fill_null("0").cast(pl.UInt8, strict=False)
+    return pl.when(response).then(rcode)
+
+
+def _path(url: pl.Expr) -> pl.Expr:
+    path = url.str.replace(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "").str.extract(r"^([^?#]*)")
+    return pl.when(~path.str.contains(_REDACTED, literal=True)).then(path.replace("", "/"))
+
+
+def _l7(shape: Shape) -> pl.Expr:
+    grpc = shape.value("flow.l7.http.headers").str.contains("(?i)application/grpc")
+    return (
+        pl.when(shape.present("flow.l7.dns"))
+        .then(pl.lit("dns"))
+        .when(grpc)
+        .then(pl.lit("grpc"))
+        .when(shape.present("flow.l7.http"))
+        .then(pl.lit("http"))
+        .when(shape.present("flow.l7.kafka"))
+        .then(pl.lit("kafka"))
+    )
+
+
+def _count(shape: Shape) -> pl.Expr:
+    """Events that an aggregating exporter summed up in one."""
+    total = pl.sum_horizontal(
+        shape.value(f"flow.aggregate.{name}_flow_count").cast(pl.UInt64, strict=False)
+        for name in (*DIRECTIONS, "unknown_direction")
+    )
+    return pl.when(total > 0).then(total.clip(upper_bound=_MOST_COUNTED))
+
+
+def _reserved(shape: Shape, end: str, pod: pl.Expr) -> pl.Expr:
+    """Cilium's own identities. Of the world nothing is said here: its peers are told apart."""
+    labels = shape.value(f"flow.{end}.labels")
+    names = (
+        pl.when(labels.list.contains(pl.lit(f"reserved:{name}"))).then(pl.lit(f"reserved:{name}"))
+        for name in RESERVED
+    )
+    return pl.when(pod.is_null()).then(pl.coalesce(names))
