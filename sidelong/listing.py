@@ -101,7 +101,7 @@ def headline(incident: Incident) -> Text:
         "  ",
         (f"{incident.severity.upper():<8}", _STYLES.get(incident.severity, "")),
         "  ",
-        (incident.kind.replace("_", " "), "bold"),
+        (f"{incident.kind.replace('_', ' '):<16}", "bold"),
         "  ",
         printable(incident.actor.workload),
         " -> ",

@@ -39,7 +39,8 @@ def test_an_incident_is_a_line_to_scan_and_a_sentence_to_read(screen: io.StringI
     table = Table(Terminal(screen))
     table.show([replace(SCAN, status="closed")])
     assert screen.getvalue().splitlines() == [
-        "2026-11-23 02:18:41Z  HIGH      scan  shop/frontend -> payments/payments (2 ports)",
+        "2026-11-23 02:18:41Z  HIGH      scan              shop/frontend -> "
+        "payments/payments (2 ports)",
         "                      shop/frontend tries the ports of payments/payments.",
     ]
 
