@@ -31,7 +31,7 @@ bench: $(BIN)/sidelong ## Measure packets/s and flows/s beside dpkt and, where i
 score: $(BIN)/sidelong ## Replay the labelled public captures: what was found, what was missed.
 	@$(BIN)/python tests/score.py
 
-docs: $(BIN)/sidelong ## Write docs/cli.md from the command's own help; check every link.
+docs: $(BIN)/sidelong ## Write what the pages quote from the program; check every link.
 	@$(BIN)/python docs/build.py
 
 clean: ## Remove what was built, .venv included.

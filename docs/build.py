@@ -15,9 +15,10 @@ import click
 
 from sidelong.cli import cli
 
-__all__ = ["broken_links", "cli_page"]
+__all__ = ["broken_links", "cli_page", "with_incidents"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+README: Final = ROOT / "README.md"
 PAGE: Final = ROOT / "docs" / "cli.md"
 
 _WIDTH: Final = 100
@@ -28,6 +29,7 @@ Written by `make docs` from the commands themselves; a test fails when it is sta
 """
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_QUOTED: Final = re.compile(r"^```text\n.*?^```$", re.MULTILINE | re.DOTALL)
 _FENCED: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -43,6 +45,19 @@ def _section(name: str) -> str:
     context = click.Context(command, parent=group, info_name=name) if name else group
     title = f"sidelong {name}".strip()
     return f"## {title}\n\n```text\n{command.get_help(context)}\n```\n"
+
+
+def with_incidents(readme: str) -> str:
+    """The README with its block of text replaced by what the demo prints about the incidents."""
+    demo = subprocess.run(
+        [sys.executable, "-m", "sidelong", "demo"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    _, _, incidents, _ = demo.stdout.split("\n\n")
+    return _QUOTED.sub(lambda _: f"```text\n{incidents}\n```", readme, count=1)
 
 
 def broken_links() -> list[str]:
@@ -82,6 +97,7 @@ def main(arguments: list[str]) -> int:
         problems = [f"{PAGE.relative_to(ROOT)} is stale: make docs"] if stale else []
     else:
         PAGE.write_text(cli_page(), encoding="utf-8")
+        README.write_text(with_incidents(README.read_text(encoding="utf-8")), encoding="utf-8")
         problems = []
     problems += [f"broken link in {link}" for link in broken_links()]
     print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)

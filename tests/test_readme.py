@@ -75,7 +75,7 @@ def test_every_command_of_the_pages_runs_in_their_order(checkout: Path) -> None:
 
 
 def test_the_incidents_shown_are_what_the_demo_prints(checkout: Path) -> None:
-    """Copy them anew from `sidelong demo | cat` if this fails and the new ones are right."""
+    """Run `make docs` and read the difference if this fails."""
     shown = blocks("README.md", "text")
     assert shown
     printed = typed("sidelong demo", checkout).stdout
