@@ -19,7 +19,7 @@ from sidelong.alerts.stories import Stories
 from sidelong.alerts.watermark import Watermark
 from sidelong.features.bounds import Bounds
 from sidelong.features.sums import one_sided
-from sidelong.models.evidence import ALERT, INFO, SILENCE_NS, micro_nats
+from sidelong.models.evidence import ALERT, EVIDENCE_SCHEMA, INFO, SILENCE_NS, micro_nats
 from sidelong.models.scan import PER_DESTINATION
 
 __all__ = ["Correlator"]
@@ -177,7 +177,10 @@ class Correlator:
         if hop:
             incident.chain(hop.path, hop.evidence)
         decided = (decider["row"], decider["sub"])
-        incident.fold(self._ledger.climb(decider["group"], decided, place, evidence))
+        climb = self._ledger.climb(decider["group"], decided, place, evidence)
+        if climb.is_empty():  # evicted in the meantime: the decider itself is still at hand
+            climb = pl.DataFrame([decider], schema_overrides=EVIDENCE_SCHEMA).select(climb.columns)
+        incident.fold(climb)
         incident.opened = place
         self._open[actor, decider["kind"]] = incident
         reached = list(incident.peers) if decider["kind"] == "lateral_movement" else []

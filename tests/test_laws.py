@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sidelong.features.bounds import Bounds
@@ -22,12 +22,13 @@ from sidelong.learning import Learning
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
 from sidelong.pipeline import Pipeline
-from tests.streams import cuts, events, flows_of, pieces
+from streams import cuts, events, flows_of, pieces
 
 LAW = settings(
     max_examples=200,
     deadline=None,
     derandomize=True,
+    phases=(Phase.explicit, Phase.generate),  # shrinking would run for longer than CI waits
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
