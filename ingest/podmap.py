@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -144,6 +145,13 @@ class PodMap:
         return rows.join(
             found.select("asked", "name", "pod"), on="asked", how="left", maintain_order="left"
         ).drop("asked")
+
+    @cached_property
+    def networks(self) -> frozenset[str]:
+        """The IPv4 /24 prefixes (`10.244.1`) that hold addresses of workloads."""
+        inside = self.frame.filter(pl.col("workload").is_not_null())
+        prefixes = inside["ip"].str.extract(r"^(\d+\.\d+\.\d+)\.\d+$").drop_nulls()
+        return frozenset(prefixes)
 
     def names(self, pods: pl.Series) -> pl.Series:
         """The identity of each pod by its name, namespace/pod; null where the map has none."""
