@@ -1,0 +1,158 @@
+"""What was named on the command line, as sources: files, folders, patterns, standard input."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Final
+
+from sidelong.errors import SourceError
+from sidelong.ingest.files import STANDARD_INPUT, InputFile
+from sidelong.ingest.hubble_json import HubbleJsonFile
+from sidelong.ingest.parquet import ParquetFile
+from sidelong.ingest.pcap import PcapFile
+from sidelong.ingest.schema import empty_flows
+from sidelong.ingest.sniff import FORMATS, HEAD_BYTES, format_of
+from sidelong.ingest.source import BadRows, Batch, Source
+
+__all__ = ["FORMATS", "open_inputs"]
+
+
+def open_inputs(paths: Sequence[str], format: str | None = None) -> list[Source]:
+    """A source for each of `paths`: files, folders with all that is in them, patterns, "-".
+
+    format: one of `FORMATS`; else each file is what it begins like. A file that is named twice is
+    read once. Nothing is decoded yet. Errors: SourceError for what cannot be opened, is of no
+    known format or not of `format`, for folders and patterns without a capture, and when there is
+    nothing in any of them.
+    """
+    sources = [_source(file, format) for file in _files(paths, format)]
+    empty = [source.name for source in sources if isinstance(source, _EmptyFile)]
+    if empty and len(empty) == len(sources):
+        raise SourceError(
+            f"{', '.join(empty[:3])}{' and others' if len(empty) > 3 else ''}: empty, not one byte",
+            hint="look at what should have written it",
+        )
+    return sources
+
+
+@dataclass(frozen=True, slots=True)
+class _EmptyFile:
+    """No flow, which is worth a word where others were expected to have some."""
+
+    name: str
+    size_bytes: int | None
+
+    def batches(self, since: int = 0) -> Iterator[Batch]:
+        yield Batch(empty_flows(), 0, self.size_bytes or 0, BadRows(1, (f"{self.name}: empty",)))
+
+
+def _hubble(file: InputFile) -> Source:
+    return HubbleJsonFile(file.name, file.open, file.size_bytes)
+
+
+def _pcap(file: InputFile) -> Source:
+    return PcapFile(file.name, file.open, file.size_bytes)
+
+
+def _parquet(file: InputFile) -> Source:
+    if file.size_bytes is None or file.path == STANDARD_INPUT:
+        raise SourceError(
+            f"{file.name} is Parquet or Arrow, which cannot be read from a pipe",
+            hint="save it to a file and give that",
+        )
+    return ParquetFile(file.name, Path(file.path))
+
+
+_SOURCES: Final[dict[str, Callable[[InputFile], Source]]] = {
+    "hubble": _hubble,
+    "pcap": _pcap,
+    "parquet": _parquet,
+}
+
+
+def _source(file: InputFile, format: str | None) -> Source:
+    head, damage = file.head(HEAD_BYTES)
+    if not head:
+        if damage:
+            raise SourceError(
+                f"{file.name} is {damage}: nothing of it can be read", hint="fetch it once more"
+            )
+        return _EmptyFile(file.name, file.size_bytes)
+    return _SOURCES[_agreed(file, head, format)](file)
+
+
+def _agreed(file: InputFile, head: bytes, format: str | None) -> str:
+    """`format`, unless the file is plainly of another; without one, what it looks like."""
+    if format is None:
+        return format_of(head, file.name)
+    try:
+        looks = format_of(head, file.name)
+    except SourceError:
+        return format  # its decoder says what is wrong, with more to go by
+    if looks != format:
+        raise SourceError(
+            f"{file.name} is not {format}, it looks like {looks}",
+            hint=f"leave out --format, or say --format {looks}",
+        )
+    return format
+
+
+def _files(paths: Sequence[str], format: str | None) -> Iterator[InputFile]:
+    seen: set[str] = set()
+    for path in paths:
+        for file in _named(path, format):
+            real = file.path if file.path == STANDARD_INPUT else os.path.realpath(file.path)
+            if real not in seen:
+                seen.add(real)
+                yield file
+
+
+def _named(path: str, format: str | None) -> Iterator[InputFile]:
+    if path == STANDARD_INPUT:
+        yield InputFile(path)
+    elif os.path.isdir(path):
+        yield from _captures(path, format)
+    elif has_magic(path) and not os.path.lexists(path):
+        matches = sorted(glob(path, recursive=True))
+        if not matches:
+            raise SourceError(f"no file matches {path}", hint="check the pattern, or its folder")
+        for match in matches:
+            if os.path.isdir(match):
+                yield from _captures(match, format)
+            else:
+                yield InputFile(match)
+    else:
+        yield InputFile(path)
+
+
+def _captures(folder: str, format: str | None) -> Iterator[InputFile]:
+    """The files below `folder` that begin like a capture; hidden ones are not looked at."""
+    looked_at = found = 0
+    for path in _walk(folder):
+        looked_at += 1
+        file = InputFile(path)
+        head, _ = file.head(HEAD_BYTES)
+        try:
+            looks = format_of(head, path)
+        except SourceError:
+            continue
+        if format in (None, looks):
+            found += 1
+            yield file
+    if not found:
+        wanted = format or f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise SourceError(
+            f"there is no capture in {folder}: none of {looked_at:,} files is {wanted}",
+            hint="name a file, and with --format what it is",
+        )
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for above, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = os.path.join(above, name)
+            if not name.startswith(".") and os.path.isfile(path):
+                yield path

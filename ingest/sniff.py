@@ -1,0 +1,66 @@
+"""What a file is, by its first bytes; its name is not asked."""
+
+import re
+from typing import Final
+
+from sidelong.errors import SourceError
+
+__all__ = ["FORMATS", "HEAD_BYTES", "format_of"]
+
+FORMATS: Final = ("hubble", "pcap", "parquet")
+"""What `--format` takes. "parquet" stands for both forms in which sidelong keeps flows."""
+
+HEAD_BYTES: Final = 64 << 10
+"""How much of the start of a file `format_of` may need."""
+
+_HUBBLE_KEYS: Final = (
+    "flow",
+    "lost_events",
+    "lostEvents",
+    "node_status",
+    "nodeStatus",
+    "agent_event",
+    "agentEvent",
+    "debug_event",
+    "debugEvent",
+    "verdict",
+    "IP",
+)
+_ARROW_STREAM: Final = rb"\xff\xff\xff\xff[\x00-\xff]{2}[\x00-\x0f]\x00\x10\x00\x00\x00"
+
+_MARKS: Final = {
+    "pcap": (
+        rb"\xd4\xc3\xb2\xa1|\xa1\xb2\xc3\xd4"  # microseconds
+        rb"|\x4d\x3c\xb2\xa1|\xa1\xb2\x3c\x4d"  # nanoseconds
+        rb"|\x0a\x0d\x0d\x0a"  # pcapng
+    ),
+    "parquet": rb"PAR1|ARROW1\x00\x00|" + _ARROW_STREAM,
+    # In one of its first lines: a rotated log may begin inside one.
+    "hubble": (
+        rb"(?:[^\n]*\n)*?(?:\xef\xbb\xbf)?[ \t]*"
+        rb'\{(?:[^\n]*[{,])?[ \t]*"(?:%s)"[ \t]*:' % "|".join(_HUBBLE_KEYS).encode()
+    ),
+}
+"""A pattern for the start of each format; the first that matches is it."""
+
+_LINES_OF_JSON: Final = re.compile(rb"\s*[{\[]")
+
+
+def format_of(head: bytes, name: str) -> str:
+    """The format, one of `FORMATS`, of a file that begins with `head`.
+
+    Errors: SourceError when it is none of them; `name` is for the message.
+    """
+    for format, pattern in _MARKS.items():
+        if re.match(pattern, head):
+            return format
+    what = "JSON of some other kind" if _LINES_OF_JSON.match(head) else "none that is known"
+    raise SourceError(
+        f"the format of {name} is {what}; it begins with {_shown(head)}",
+        hint=f"say what it is with --format {'|'.join(FORMATS)}",
+    )
+
+
+def _shown(head: bytes, most: int = 24) -> str:
+    start = head[:most]
+    return ascii(start)[1:] + ("..." if len(head) > most else "")
