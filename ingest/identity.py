@@ -29,7 +29,7 @@ from sidelong.ingest.keys import hash_column
 from sidelong.ingest.memory import Memory, MemoryState
 from sidelong.ingest.podmap import PodMap, strip_pod_hash
 
-__all__ = ["Identities", "IdentityState", "registered_domain"]
+__all__ = ["Identities", "IdentityState", "registered_domain", "with_address_keys"]
 
 _HOUR: Final = 3600 * 1_000_000_000
 _VAGUE: Final = r"^reserved:(?:world(?:-ipv[46])?|unknown)$"
@@ -70,6 +70,8 @@ class Identities:
         the addresses a DNS answer gave as List(String), the names of outside addresses are learnt
         from it. Only an end without address, pod and principal stays without a name.
         """
+        if "src_ip_key" not in flows.columns:
+            flows = with_address_keys(flows)
         ends = pl.concat([_ends(flows, "src"), _ends(flows, "dst")]).with_row_index("end")
         ends = self._from_map(ends)
         ends = self._from_pod(ends)
@@ -129,7 +131,7 @@ class Identities:
         told = ends.filter(has_one_owner(pl.col("ip")), pl.col("name").is_null() | shows_owner)
         if told.is_empty():
             return ends
-        told = told.with_columns(key=hash_column(told["ip"]))
+        told = told.rename({"ip_key": "key"})
         asked = told.filter(pl.col("name").is_null())
         known = self._addresses.recall(asked, told.filter(shows_owner))["name"]
         return _fill(ends, asked.select("end", name=known))
@@ -140,11 +142,9 @@ class Identities:
         if still_open.is_empty() and answers.is_empty():
             return ends
         addresses = still_open.select("ip").unique()
-        addresses = addresses.with_columns(
-            key=hash_column(addresses["ip"]), network=external_network(addresses["ip"])
-        )
+        addresses = addresses.with_columns(network=external_network(addresses["ip"]))
         still_open = still_open.join(addresses, on="ip", how="left", maintain_order="left")
-        asked = still_open.drop_nulls("network")
+        asked = still_open.drop_nulls("network").rename({"ip_key": "key"})
         domain = self._domains.recall(asked, answers)["name"]
         named = still_open.select(
             "end",
@@ -155,11 +155,22 @@ class Identities:
         return _fill(_fill(ends, asked.select("end", name=domain)), named)
 
 
+def with_address_keys(flows: pl.DataFrame) -> pl.DataFrame:
+    """The flows with `src_ip_key` and `dst_ip_key`, which `hash_columns` takes up.
+
+    Every step goes by address, so that the addresses are hashed once for all of them.
+    """
+    return flows.with_columns(
+        pl.Series("src_ip_key", hash_column(flows["src_ip"])),
+        pl.Series("dst_ip_key", hash_column(flows["dst_ip"])),
+    )
+
+
 def _ends(flows: pl.DataFrame, side: str) -> pl.DataFrame:
     """One end of each flow, named as far as the row itself does.
 
-    Adds to the row, its times, `ip` and `pod`: `name`; `vague`, what the source said when that was
-    next to nothing; `firm`, whether the name is worth telling to other rows.
+    Beside the row, its times, `ip` with its key and `pod` stand `name`; `vague`, what the source
+    said when that was next to nothing; `firm`, whether the name is worth telling to other rows.
     """
     given, principal = pl.col(side), pl.col(f"{side}_principal")
     vague = given.str.contains(_VAGUE)
@@ -171,6 +182,7 @@ def _ends(flows: pl.DataFrame, side: str) -> pl.DataFrame:
         pl.col("clock").to_physical(),
         pl.coalesce("time", "clock").alias("time"),
         pl.col(f"{side}_ip").alias("ip"),
+        pl.col(f"{side}_ip_key").alias("ip_key"),
         pl.col(f"{side}_pod").alias("pod"),
         pl.coalesce(pl.when(~vague).then(given), spiffe).alias("name"),
         pl.when(vague).then(given).alias("vague"),

@@ -28,6 +28,7 @@ Keys: TypeAlias = NDArray[np.uint64]
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _BLOCK: Final = 256
+_FEW: Final = 256  # rows for which looking for repetitions is not worth it
 _CHUNK_BYTES: Final = 1 << 18  # a chunk's temporaries stay in the second-level cache
 
 
@@ -63,20 +64,21 @@ def hash_strings(values: pl.Series | Sequence[str | None]) -> Keys:
     Returns uint64 of shape (n,).
     """
     column = values if isinstance(values, pl.Series) else pl.Series(values, dtype=pl.String)
-    column = column.cast(pl.String)
-    lengths = column.str.len_bytes().fill_null(0).to_numpy().astype(np.int64)
+    nulls = column.is_null().to_numpy() if column.null_count() else None
+    column = column.cast(pl.String) if nulls is None else column.cast(pl.String).fill_null("")
+    lengths = column.str.len_bytes().to_numpy().astype(np.int64)
     ends = np.cumsum(lengths)
     keys = np.empty(len(column), dtype=np.uint64)
     low = 0
     while low < len(column):
         before = ends[low - 1] if low else 0
         high = max(low + 1, int(np.searchsorted(ends, before + _CHUNK_BYTES, side="right")))
-        text = column[low:high].fill_null("").str.join("").item()
+        text = column[low:high].str.join("").item()
         keys[low:high] = _tabulate(np.frombuffer(text.encode(), np.uint8), lengths[low:high])
         low = high
     keys = _finalise(keys + (lengths + 1).astype(np.uint64) * _GOLDEN)
-    if column.null_count():
-        keys[column.is_null().to_numpy()] = NULL_KEY
+    if nulls is not None:
+        keys[nulls] = NULL_KEY
     return keys
 
 
@@ -129,19 +131,24 @@ def hash_columns(frame: pl.DataFrame, names: Sequence[str]) -> Keys:
 def hash_column(column: pl.Series) -> Keys:
     """One key for each value of a column, as `hash_columns` counts it."""
     dtype = column.dtype
+    if column.null_count() == len(column):
+        return np.full(len(column), NULL_KEY, dtype=np.uint64)
     if isinstance(dtype, pl.Enum):
         codes = column.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
-        return _category_keys(tuple(dtype.categories))[codes]
+        of_codes: Keys = _category_keys(tuple(dtype.categories))[codes]
+        return of_codes
     if dtype == pl.String or isinstance(dtype, pl.Categorical):
+        if len(column) < _FEW:
+            return hash_strings(column)
         distinct = column.unique()
         if len(distinct) * 2 > len(column):
             return hash_strings(column)
         keys = pl.Series(hash_strings(distinct), dtype=pl.UInt64)
         return column.replace_strict(distinct, keys, return_dtype=pl.UInt64).to_numpy()
-    if dtype == pl.Null:
-        return np.full(len(column), NULL_KEY, dtype=np.uint64)
     if dtype == pl.Boolean or dtype.is_integer() or dtype.is_temporal():
-        numbers = column.to_physical().fill_null(strategy="zero").to_numpy()
+        physical = column.to_physical() if dtype.is_temporal() else column
+        full = physical.fill_null(strategy="zero") if column.null_count() else physical
+        numbers = full.to_numpy()
         wide = numbers.astype(np.uint64 if dtype.is_unsigned_integer() else np.int64)
         keys_of = _finalise(wide.view(np.uint64) + _GOLDEN)
         if column.null_count():

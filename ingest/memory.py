@@ -54,9 +54,12 @@ class Memory:
         columns of the last fact of its key at that row or before, and its clock as `learnt`; nulls
         where there is none young enough.
         """
+        if asked.is_empty():
+            self._learn(facts)
+            return facts.select(*self._columns, learnt="clock").clear()
         keys, place = np.unique(asked["key"].to_numpy(), return_inverse=True)
         chosen = place + len(facts)
-        if len(facts) and len(asked):
+        if len(facts):
             of_asked = _last_facts(facts, asked)
             chosen = np.where(of_asked < 0, chosen, of_asked)
         known = pl.concat(
@@ -99,6 +102,8 @@ class Memory:
         )
 
     def _learn(self, facts: pl.DataFrame) -> None:
+        if facts.is_empty():
+            return
         last = facts.sort("row", maintain_order=True).unique("key", keep="last")
         texts = {c: np.array(last[c].to_list(), object) for c in self._columns}
         self._table.put(last["key"].to_numpy(), seen=last["clock"].to_numpy(), **texts)

@@ -10,7 +10,7 @@ from typing import Final, TypedDict
 import polars as pl
 
 from sidelong.ingest.clock import CLOCK_COLUMNS
-from sidelong.ingest.identity import Identities, IdentityState
+from sidelong.ingest.identity import Identities, IdentityState, with_address_keys
 from sidelong.ingest.memory import MemoryState
 from sidelong.ingest.orientation import Orientation
 from sidelong.ingest.podmap import PodMap
@@ -61,7 +61,7 @@ class Normaliser:
         DNS answer gave) where the source has it. Afterwards `src`, `dst` and `reply` are null only
         where an address is.
         """
-        named = self._identities.attach(flows)
+        named = self._identities.attach(with_address_keys(flows))
         single = self._twins.drop(self._orientation.orient(named))
         return self._resolvers.mark(single).select(NORMAL_SCHEMA.names())
 

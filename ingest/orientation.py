@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sidelong.ingest.keys import Keys, hash_column, mix
+from sidelong.ingest.keys import Keys, hash_column, hash_columns, mix
 from sidelong.ingest.schema import TCP_FLAGS
 from sidelong.ingest.table import Table, TableState, first_and_last, latest
 
@@ -106,8 +106,8 @@ class Orientation:
 
 def _connection(rows: pl.DataFrame) -> tuple[Keys, NDArray[np.bool_]]:
     """The key of each row's connection, and whether its sender is the end with the lower key."""
-    here = mix(hash_column(rows["src_ip"]), hash_column(rows["src_port"]))
-    there = mix(hash_column(rows["dst_ip"]), hash_column(rows["dst_port"]))
+    here = hash_columns(rows, ["src_ip", "src_port"])
+    there = hash_columns(rows, ["dst_ip", "dst_port"])
     ends = np.minimum(here, there), np.maximum(here, there)
     return mix(*ends, hash_column(rows["protocol"])), here <= there
 
