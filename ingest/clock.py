@@ -11,10 +11,28 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["CLOCK_COLUMNS", "LEAP_NS", "TICK_NS", "Clock", "ClockState"]
+__all__ = [
+    "CLOCK_COLUMNS",
+    "CROWDED_TICK_ROWS",
+    "LEAP_NS",
+    "QUIET_TICK_NS",
+    "TICK_NS",
+    "TICK_ROWS",
+    "Clock",
+    "ClockState",
+]
 
 TICK_NS: Final = 10 * 1_000_000_000
-"""Every ten seconds of event time, at its multiples, state is tidied."""
+"""State is tidied at multiples of ten seconds of event time, where there is something to tidy."""
+
+TICK_ROWS: Final = 5_000
+"""Rows after which it is worth tidying at the next multiple."""
+
+QUIET_TICK_NS: Final = 300 * 1_000_000_000
+"""After five minutes it is worth tidying however few rows there were."""
+
+CROWDED_TICK_ROWS: Final = 1_000_000
+"""After so many rows state is tidied wherever the clock stands: a flood must not outrun it."""
 
 LEAP_NS: Final = 3600 * 1_000_000_000
 """A time further ahead of all before it than this needs a second row to be believed."""
@@ -32,11 +50,13 @@ _LIMIT: Final = 2**62  # a time beyond it, the year 2116, counts as that: sums s
 
 
 class ClockState(TypedDict):
-    """The number of rows seen, the clock, and the time of the last row that had one."""
+    """Rows seen, the clock, the time of the last row that had one, and where the last tick was."""
 
     rows: int
     clock: int
     previous: int | None
+    tick_row: int
+    tick: int
 
 
 class Clock:
@@ -55,13 +75,17 @@ class Clock:
         self._rows = 0
         self._clock = 0
         self._previous: int | None = None
+        self._tick_row = 0
+        self._tick = 0
 
     def cut(self, flows: pl.DataFrame) -> list[tuple[pl.DataFrame, int | None]]:
         """The flows with `CLOCK_COLUMNS` added, in pieces whose clock lies between two ticks.
 
         Beside each piece stands the tick (ns, a multiple of `TICK_NS`) that passes just before it,
-        None when there is none; where several pass, the last. A row without a time takes the clock
-        as it stands.
+        None when there is none. A tick passes at the first row beyond a multiple of `TICK_NS` that
+        comes `TICK_ROWS` rows or `QUIET_TICK_NS` after the last tick, or `CROWDED_TICK_ROWS` rows
+        after it in any case: properties of the stream, not of its cuts. A row without a time takes
+        the clock as it stands.
         """
         if flows.is_empty():
             return []
@@ -72,24 +96,49 @@ class Clock:
             pl.Series("clock", after).cast(CLOCK_COLUMNS["clock"]),
             pl.Series("clock_before", before).cast(CLOCK_COLUMNS["clock_before"]),
         )
+        passed = self._passed(before, after)
         self._rows += len(flows)
         self._clock = int(after[-1])
-        ticks = after // TICK_NS * TICK_NS
-        passed = set(np.flatnonzero(ticks > before).tolist())
         bounds = sorted({0, *passed, len(flows)})
-        return [
-            (stamped[low:high], int(ticks[low]) if low in passed else None)
-            for low, high in pairwise(bounds)
-        ]
+        return [(stamped[low:high], passed.get(low)) for low, high in pairwise(bounds)]
+
+    def _passed(self, before: NDArray[np.int64], after: NDArray[np.int64]) -> dict[int, int]:
+        """Where in the batch ticks pass, and which; remembers the last."""
+        ticks = after // TICK_NS * TICK_NS
+        crowded = self._tick_row + CROWDED_TICK_ROWS - self._rows
+        passed: dict[int, int] = {}
+        # The loop is over multiples of ten seconds, not over rows.
+        for place in [*np.flatnonzero(ticks > before).tolist(), len(after)]:
+            while crowded < place:
+                self._note(passed, crowded, int(ticks[crowded]))
+                crowded += CROWDED_TICK_ROWS
+            if place == len(after):
+                break
+            due = self._rows + place - self._tick_row >= TICK_ROWS
+            if due or int(ticks[place]) - self._tick >= QUIET_TICK_NS:
+                self._note(passed, place, int(ticks[place]))
+                crowded = place + CROWDED_TICK_ROWS
+        return passed
+
+    def _note(self, passed: dict[int, int], place: int, tick: int) -> None:
+        passed[place] = tick
+        self._tick_row, self._tick = self._rows + place, tick
 
     def snapshot(self) -> ClockState:
         """All that `restore` needs to go on from here."""
-        return {"rows": self._rows, "clock": self._clock, "previous": self._previous}
+        return {
+            "rows": self._rows,
+            "clock": self._clock,
+            "previous": self._previous,
+            "tick_row": self._tick_row,
+            "tick": self._tick,
+        }
 
     def restore(self, state: ClockState) -> None:
         """Go on from where `snapshot` was taken."""
         self._rows, self._clock = state["rows"], state["clock"]
         self._previous = state["previous"]
+        self._tick_row, self._tick = state["tick_row"], state["tick"]
 
     def _advance(self, times: pl.Series) -> NDArray[np.int64]:
         """The clock after each row; remembers the last known time."""

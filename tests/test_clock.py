@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from sidelong.ingest.clock import LEAP_NS, TICK_NS, Clock
+from sidelong.ingest.clock import LEAP_NS, QUIET_TICK_NS, TICK_NS, TICK_ROWS, Clock
 from sidelong.ingest.schema import conform
 
 START = 1_700_000_000  # seconds, at a tick
@@ -59,12 +59,31 @@ def test_before_any_time_the_clock_stands_at_the_epoch() -> None:
 
 
 def test_the_frame_is_cut_where_a_tick_passes() -> None:
-    pieces = Clock().cut(at(1, 9, 10, 11, 45))
+    pieces = Clock().cut(at(1, 9, 10, 11, 45, 310, 311))
     assert [(len(piece), tick) for piece, tick in pieces] == [
         (2, None),
-        (2, (START + 10) * 10**9),
-        (1, (START + 40) * 10**9),
+        (3, (START + 10) * 10**9),
+        (2, (START + 310) * 10**9),
     ]
+
+
+def test_a_busy_stream_ticks_at_the_next_ten_seconds() -> None:
+    seconds = [1, 11, *([12] * TICK_ROWS), 19, 20, 21]
+    ticks = [(piece["row"][0], tick) for piece, tick in Clock().cut(at(*seconds))]
+    assert ticks == [
+        (0, None),
+        (1, (START + 10) * 10**9),
+        (TICK_ROWS + 3, (START + 20) * 10**9),
+    ]
+
+
+def test_a_flood_ticks_though_its_clock_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidelong.ingest.clock.CROWDED_TICK_ROWS", 4)
+    clock = Clock()
+    ticks = [
+        piece["row"][0] for seconds in (3, 8) for piece, t in clock.cut(at(*[1] * seconds)) if t
+    ]
+    assert ticks == [4, 8]
 
 
 def test_a_tick_between_two_batches_comes_before_the_second() -> None:
@@ -138,7 +157,8 @@ def test_the_clock_follows_its_rule_row_by_row(seconds: list[int | None]) -> Non
     frame = pl.concat([piece for piece, _ in pieces])
     assert frame["clock"].to_physical().to_list() == by_hand(seconds)
     for piece, tick in pieces:
-        assert (piece["clock"].to_physical() // TICK_NS).n_unique() == 1
+        spanned = piece["clock"].to_physical() // TICK_NS * TICK_NS
+        assert spanned[-1] - spanned[0] < QUIET_TICK_NS
         assert tick is None or tick == piece["clock"].to_physical()[0] // TICK_NS * TICK_NS
 
 
