@@ -75,7 +75,7 @@ class Table:
         return found
 
     def column(self, name: str) -> Column:
-        """The live values of a column, one per row in no stated order; writing changes the table."""
+        """The values of a column, one per row in no stated order; writing changes the table."""
         return self._columns[name][: self._rows]
 
     def put(self, keys: Keys, **columns: ArrayLike) -> None:
