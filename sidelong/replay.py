@@ -73,20 +73,20 @@ def watch(
             show(pipeline.finish())
     finally:
         listing.end()
-        _report(terminal, tally, len(found), reading.rate)
+        terminal.bad_rows(tally.bad.count, tally.bad.samples)
+        if tally.flows:
+            _report(terminal, tally, len(found), reading.rate)
     if not tally.flows and tally.bad.count:
         raise SourceError(
             f"none of {plural(tally.bad.count, 'row')} could be read",
             hint="say what the input is with --format",
         )
+    if not tally.flows:
+        terminal.say("sidelong: there was no flow to look at")
     return len(found)
 
 
 def _report(terminal: Terminal, tally: Tally, found: int, rate: float) -> None:
-    terminal.bad_rows(tally.bad.count, tally.bad.samples)
-    if not tally.flows:
-        terminal.say("sidelong: there was no flow to look at")
-        return
     terminal.say(f"{plural(found, 'incident')} in {tally}, {rate:,.0f} flows/s")
     if tally.completeness < 1:
         percent = floor(tally.completeness * 10_000) / 100  # never up to 100

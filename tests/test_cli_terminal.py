@@ -41,7 +41,8 @@ def screen() -> str:
 
 
 def test_a_terminal_gets_the_table(screen: str) -> None:
-    assert re.search(r"2026-11-23 02:18:\d\dZ.*\bscan\b.*shop/frontend -> ", screen)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", screen)
+    assert re.search(r"2026-11-23 02:18:\d\dZ  [A-Z]+ +scan +shop/frontend -> ", plain)
     assert '"kind"' not in screen
 
 
