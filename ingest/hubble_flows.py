@@ -54,8 +54,8 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
             _drop_reason(value("flow.drop_reason_desc")), _drop_reason(value("flow.drop_reason"))
         ),
         "policy": _policy(shape),
-        "tcp_flags": _tcp_flags(value("flow.l4.TCP.flags")),
-        "dns_name": _dns_name(value("flow.l7.dns.query")),
+        "flags_text": value("flow.l4.TCP.flags"),
+        "dns_name": value("flow.l7.dns.query"),
         "dns_type": value("flow.l7.dns.qtypes[]"),
         "dns_rcode": _dns_rcode(shape),
         "method": value("flow.l7.http.method"),
@@ -75,7 +75,7 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
         )
         columns[f"{name}_pod"] = namespace + "/" + pod
     rows = events.select(**columns)
-    texts = ("src_port_text", "dst_port_text")
+    texts = ["src_port_text", "dst_port_text"]
     ported = [pl.col(text).cast(pl.UInt16, strict=False) for text in texts]
     possible = pl.all_horizontal(
         *(
@@ -89,7 +89,9 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
         dst_port=ported[1],
         readable=(pl.col("is_flow") | pl.col("is_lost")) & pl.col("time").is_not_null() & possible,
         lost=pl.when("is_lost").then(pl.col("lost").fill_null(0)),
-    ).drop(texts)
+        tcp_flags=_tcp_flags(rows["flags_text"]),
+        dns_name=_dns_name(rows["dns_name"]),
+    ).drop(*texts, "flags_text")
 
 
 def flows_of(rows: pl.DataFrame) -> pl.DataFrame:
@@ -150,22 +152,14 @@ def _policy(shape: Shape) -> pl.Expr:
     )
 
 
-def _tcp_flags(text: pl.Expr) -> pl.Expr:
+def _tcp_flags(texts: pl.Series) -> pl.Series:
     """Few combinations occur: each is parsed once."""
-
-    def bits(distinct: pl.Series) -> pl.Series:
-        return pl.Series([_flag_bits(one) for one in distinct], dtype=pl.UInt8)
-
-    def mapped(texts: pl.Series) -> pl.Series:
-        distinct = texts.unique()
-        return texts.replace_strict(distinct, bits(distinct), return_dtype=pl.UInt8)
-
-    return text.map_batches(mapped, return_dtype=pl.UInt8)
+    distinct = texts.unique().drop_nulls()
+    bits = pl.Series([_flag_bits(text) for text in distinct], dtype=pl.UInt8)
+    return texts.replace_strict(distinct, bits, default=None, return_dtype=pl.UInt8)
 
 
-def _flag_bits(text: str | None) -> int | None:
-    if text is None:
-        return None
+def _flag_bits(text: str) -> int | None:
     try:
         flags = json.loads(text)
     except ValueError:
@@ -175,18 +169,13 @@ def _flag_bits(text: str | None) -> int | None:
     return sum(bit for name, bit in TCP_FLAGS.items() if flags.get(name) is True)
 
 
-def _dns_name(query: pl.Expr) -> pl.Expr:
+def _dns_name(queries: pl.Series) -> pl.Series:
     """Cilium escapes as RFC 4343 does; what others left unescaped is escaped here."""
-
-    def escaped(names: pl.Series) -> pl.Series:
-        odd = names.filter(names.str.contains(r"[^\x21-\x7e]")).unique()
-        if odd.is_empty():
-            return names
-        return names.replace(odd, pl.Series([_escape(name) for name in odd], dtype=pl.String))
-
-    return (
-        query.map_batches(escaped, return_dtype=pl.String).str.strip_suffix(".").str.to_lowercase()
-    )
+    odd = queries.filter(queries.str.contains(r"[^\x21-\x7e]")).unique()
+    if not odd.is_empty():
+        escaped = pl.Series([_escape(name) for name in odd], dtype=pl.String)
+        queries = queries.replace(odd, escaped)
+    return queries.str.strip_suffix(".").str.to_lowercase()
 
 
 def _escape(name: str) -> str:

@@ -30,9 +30,9 @@ _ARROW_STREAM: Final = rb"\xff\xff\xff\xff[\x00-\xff]{2}[\x00-\x0f]\x00\x10\x00\
 
 _MARKS: Final = {
     "pcap": (
-        rb"\xd4\xc3\xb2\xa1|\xa1\xb2\xc3\xd4"  # microseconds
+        rb"(?:\xd4\xc3\xb2\xa1|\xa1\xb2\xc3\xd4"  # microseconds
         rb"|\x4d\x3c\xb2\xa1|\xa1\xb2\x3c\x4d"  # nanoseconds
-        rb"|\x0a\x0d\x0d\x0a"  # pcapng
+        rb"|\x0a\x0d\x0d\x0a)[\x00-\xff]{20}"  # pcapng; and the rest of the shorter header
     ),
     "parquet": rb"PAR1|ARROW1\x00\x00|" + _ARROW_STREAM,
     # In one of its first lines: a rotated log may begin inside one.
