@@ -18,6 +18,7 @@ from sidelong.alerts.outages import Outages
 from sidelong.alerts.stories import Stories
 from sidelong.alerts.watermark import Watermark
 from sidelong.features.bounds import Bounds
+from sidelong.features.segments import Segments
 from sidelong.features.sums import one_sided
 from sidelong.models.evidence import ALERT, EVIDENCE_SCHEMA, INFO, SILENCE_NS, micro_nats
 from sidelong.models.scan import PER_DESTINATION
@@ -229,17 +230,21 @@ class Correlator:
         if not excused:
             return True
         rest = climb.filter(~pl.col("object").is_in(list(excused)))
-        weight = pl.col("log_evidence")
-        sums = rest.select(
-            group=pl.lit(0),
-            # What a peer counts for in the sweep is capped; the fourth failure there adds nothing.
-            charge=pl.when((weight > 0).cum_sum().over("object") <= PER_DESTINATION)
-            .then(weight.clip(0))
-            .otherwise(0),
-            leak=(-weight).clip(0),
-            carried=pl.lit(0),
+        if rest.is_empty():
+            return False
+        # What a peer counts for in the sweep is capped; the fourth failure there adds nothing.
+        counted = rest.select(
+            pl.when((pl.col("log_evidence") > 0).cum_sum().over("object") <= PER_DESTINATION)
+            .then(pl.col("log_evidence").clip(0))
+            .otherwise(0)
+        ).to_series()
+        level = one_sided(
+            Segments.of(np.zeros(rest.height, np.uint64)),
+            charge=counted.to_numpy(),
+            leak=(-rest["log_evidence"].to_numpy()).clip(0),
+            carried=np.zeros(rest.height, np.int64),
         )
-        return bool((one_sided(sums) >= ALERT).any())
+        return bool((level >= ALERT).any())
 
     def _follow(self, decider: dict[str, Any]) -> Hop | None:
         if decider["kind"] != "lateral_movement":

@@ -132,14 +132,22 @@ def _top_levels() -> frozenset[str]:
 @cache
 def _undecided() -> frozenset[str]:
     """Endings of two labels under which the list has more rules, such as `amazonaws.com`."""
-    return frozenset(".".join(rule.split(".")[-2:]) for rule in _rules() if "." in rule)
+    deeper = (".".join(rule.split(".")[-2:]) for rule in _rules() if "." in rule)
+    return frozenset((*deeper, *REVERSE_ZONES))
 
 
 _LONGEST: Final = 9  # labels: the longest rule has seven, a wildcard and a name go before it
 
 
+# Reverse zones of private addresses, which local servers answer (RFC 6303, RFC 1918, RFC 4193).
+_PRIVATE_REVERSE: Final = re.compile(
+    r"(^|\.)(10|168\.192|(1[6-9]|2\d|3[01])\.172|254\.169|127)\.in-addr\.arpa$"
+    r"|(^|\.)([cd]\.f|[89ab]\.e\.f)\.ip6\.arpa$"
+)
+
+
 def _registered(ending: str) -> str | None:
-    if "." not in ending:
+    if "." not in ending or _PRIVATE_REVERSE.search(ending):
         return None
     for zone in REVERSE_ZONES:
         if ending.endswith(zone):

@@ -9,32 +9,33 @@ charge_n its value just before each charge and s the level carried in,
 All terms are integers, so that the level does not depend on where a stream was cut.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from sidelong.features.segments import Integers, Segments
 from sidelong.ingest.table import Table
 
 __all__ = ["OneSidedSums", "one_sided"]
 
+_MS: Final = 1_000_000
+_DAY_MS: Final = 86_400_000
+_NEVER: Final = np.iinfo(np.int64).min
 
-def one_sided(rows: pl.DataFrame) -> pl.Series:
-    """The level after each row.
 
-    `rows`, in order, has `group` (UInt64), `charge`, `leak` (Int64, >= 0) and `carried` (Int64), the
-    level of the row's group before the first row.
+def one_sided(segments: Segments, charge: Integers, leak: Integers, carried: Integers) -> Integers:
+    """The level after each row, all in the order of `segments`.
 
-    >>> one_sided(pl.DataFrame({"group": [1, 1, 1], "charge": [5, 0, 2], "leak": [0, 9, 0],
-    ...                         "carried": [1, 1, 1]})).to_list()
+    charge, leak: not negative. carried: the level of each row's group before the first row.
+
+    >>> segments = Segments.of(np.array([1, 1, 1], np.uint64))
+    >>> one_sided(segments, np.array([5, 0, 2]), np.array([0, 9, 0]), np.array([1, 1, 1])).tolist()
     [6, 0, 2]
     """
-    total = (pl.col("charge") - pl.col("leak")).cum_sum().over("group")
-    before = total - pl.col("charge")
-    return rows.select(
-        level=pl.max_horizontal(pl.col("carried") + total, total - before.cum_min().over("group"))
-    )["level"]
+    total = segments.total(charge - leak)
+    lowest = segments.running(np.minimum, total - charge)
+    return np.asarray(np.maximum(carried + total, total - lowest))
 
 
 class OneSidedSums:
@@ -65,55 +66,38 @@ class OneSidedSums:
         """Sums dropped because the table was full."""
         return self._table.evicted
 
-    def add(self, rows: pl.DataFrame) -> pl.Series:
-        """Add `charge` and subtract `leak` (both Int64) per `group`, at `time_ns`; levels after each.
+    def add(
+        self, groups: NDArray[np.uint64], charge: Integers, leak: Integers, time_ns: Integers
+    ) -> Integers:
+        """Add `charge` and subtract `leak` (neither negative); the level of each row's group after it.
 
         Rows are in stream order. Time that runs backwards within a group leaks nothing.
         """
-        if rows.is_empty():
-            return pl.Series("level", [], dtype=pl.Int64)
-        groups = rows["group"].to_numpy()
-        found = self._table.find(groups)
-        rows = rows.select(
-            "group",
-            "charge",
-            "leak",
-            "time_ns",
-            carried=pl.Series(self._table.get("level", found, 0)),
-            last=pl.Series(self._table.get("last", found, -1)),
-        )
-        rows = self._leak_with_time(rows)
-        rows = rows.with_columns(one_sided(rows))
-        after = rows.group_by("group").agg(
-            pl.col("level").last(),
-            pl.col("now").last(),
-            charged=pl.col("now").filter(pl.col("charge") > 0).last(),
-        )
-        keys = after["group"].to_numpy()
-        seen = self._table.get("seen", self._table.find(keys), 0)
-        charged = after["charged"].fill_null(0).to_numpy()
+        if not len(groups):
+            return np.empty(0, np.int64)
+        segments = Segments.of(groups)
+        order, starts, ends = segments.order, segments.starts, segments.ends
+        keys = groups[order][starts]
+        found = self._table.find(keys)
+        first = time_ns[order][starts]
+        last = self._table.get("last", found, np.iinfo(np.int64).min)
+        last = np.where(found < 0, first, last)
+        now = np.maximum(segments.running(np.maximum, time_ns[order]), last[segments.segment])
+        # Whole milliseconds, so that a day of them times a day's leak stays within 63 bits.
+        gap = np.clip(now // _MS - segments.previous(now, last) // _MS, 0, _DAY_MS)
+        charge = charge[order]
+        leak = leak[order] + gap * self._leak_per_day // _DAY_MS
+        carried = self._table.get("level", found, 0)
+        level = one_sided(segments, charge, leak, carried[segments.segment])
+        charged = segments.running(np.maximum, np.where(charge > 0, now, _NEVER))[ends]
+        seen = np.where(found < 0, first, self._table.get("seen", found, 0))
         self._table.put(
             keys,
-            level=after["level"].to_numpy(),
-            last=after["now"].to_numpy(),
-            seen=np.where(charged > 0, charged, np.where(seen > 0, seen, after["now"].to_numpy())),
+            level=level[ends],
+            last=now[ends],
+            seen=np.where(charged > _NEVER, charged, seen),
         )
-        return rows["level"]
-
-    def _leak_with_time(self, rows: pl.DataFrame) -> pl.DataFrame:
-        now = pl.max_horizontal(pl.col("time_ns").cum_max().over("group"), pl.col("last"))
-        rows = rows.with_columns(now=now)
-        if not self._leak_per_day:
-            return rows
-        before = (
-            pl.col("now")
-            .shift(1)
-            .over("group")
-            .fill_null(pl.when(pl.col("last") < 0).then(pl.col("now")).otherwise(pl.col("last")))
-        )
-        # Whole milliseconds, so that a day of them times a day's leak stays within 63 bits.
-        gap = (pl.col("now") // 1_000_000 - before // 1_000_000).clip(0, 86_400_000)
-        return rows.with_columns(leak=pl.col("leak") + gap * self._leak_per_day // 86_400_000)
+        return segments.unsorted(level)
 
     def levels(self, groups: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The present level of each group, 0 where there is none."""

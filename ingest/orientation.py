@@ -118,8 +118,13 @@ def _has(flag: str) -> pl.Expr:
 
 
 def _told() -> pl.Expr:
-    """What a row itself says of its direction; null where it says nothing."""
-    return pl.when(_has("SYN")).then(_has("ACK")).otherwise("reply")
+    """What a row itself says of its direction; null where it says nothing.
+
+    An ICMP error may answer an answer, as when a client has closed its port before the resolver
+    spoke: only the connection knows which.
+    """
+    error = (pl.col("verdict") == "ERROR").fill_null(False)
+    return pl.when(_has("SYN")).then(_has("ACK")).when(~error).then("reply")
 
 
 def _guess() -> pl.Expr:

@@ -92,12 +92,12 @@ class DnsExfiltrationDetector:
             group=pl.Series(hash_columns(rows, ["actor", "domain"]), dtype=pl.UInt64),
         )
         rows = rows.with_columns(
-            filled=self._buckets.add(
-                rows.select(
-                    "group",
-                    charge=pl.col("bytes") * _SCALE,
-                    leak=pl.lit(0, pl.Int64),
-                    time_ns=pl.col("time").to_physical(),
+            filled=pl.Series(
+                self._buckets.add(
+                    rows["group"].to_numpy(),
+                    charge=rows["bytes"].to_numpy() * _SCALE,
+                    leak=np.zeros(rows.height, np.int64),
+                    time_ns=rows["time"].to_physical().to_numpy(),
                 )
             )
         )

@@ -16,6 +16,7 @@ Five plain failures, four denials or three unused addresses alarm.
 """
 
 import math
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -300,14 +301,14 @@ class ScanDetector:
         )
 
     def _add(self, statistic: str, rows: pl.DataFrame, by: list[str], weight: str) -> pl.Series:
-        return self._sums[statistic].add(
-            rows.select(
-                group=pl.Series(_groups(rows, statistic, by), dtype=pl.UInt64),
-                charge=pl.col(weight).clip(0),
-                leak=(-pl.col(weight)).clip(0),
-                time_ns=pl.col("time").to_physical(),
-            )
+        weights = rows[weight].to_numpy()
+        level = self._sums[statistic].add(
+            _groups(rows, statistic, by),
+            charge=weights.clip(0),
+            leak=(-weights).clip(0),
+            time_ns=rows["time"].to_physical().to_numpy(),
         )
+        return pl.Series(level, dtype=pl.Int64)
 
 
 def _sums(bounds: Bounds, *, leak_per_day: int = 0) -> OneSidedSums:
@@ -318,7 +319,12 @@ def _sums(bounds: Bounds, *, leak_per_day: int = 0) -> OneSidedSums:
 
 def _groups(rows: pl.DataFrame, statistic: str, by: list[str]) -> NDArray[np.uint64]:
     """Keys that keep the sums of different statistics apart."""
-    return mix(hash_columns(rows, by), np.broadcast_to(hash_strings([statistic]), rows.height))
+    return mix(hash_columns(rows, by), np.broadcast_to(_statistic_key(statistic), rows.height))
+
+
+@cache
+def _statistic_key(statistic: str) -> NDArray[np.uint64]:
+    return hash_strings([statistic])
 
 
 def _failure(theta0: float) -> int:

@@ -68,7 +68,7 @@ class Pipeline:
     def steps(self, flows: pl.DataFrame) -> Iterator[Step]:
         """The same, with what lies between: one step per stretch between event-time ticks."""
         for piece, tick_ns in self._clock.cut(flows):
-            closed = [] if tick_ns is None else self._tick(tick_ns)
+            closed = [] if tick_ns is None else self.tick(tick_ns)
             pulse = self._beat(piece)
             normal = self._normaliser.normalise(piece)
             evidence = self._detectors.observe(normal)
@@ -108,7 +108,8 @@ class Pipeline:
         self._lost = state["lost"]
         self._pulse = state["pulse"]
 
-    def _tick(self, now_ns: int) -> list[Incident]:
+    def tick(self, now_ns: int) -> list[Incident]:
+        """Tidy every stage at an event-time tick; the incidents that close then."""
         self._normaliser.tick(now_ns)
         self._detectors.tidy(now_ns)
         return self._correlator.tick(now_ns)

@@ -41,24 +41,27 @@ _KINDS: Final = (
     "lost",
 )
 
+# Mostly a second or two; now and then a silence in which ticks fall and incidents end.
+_GAPS: Final = (*[0, 1, 50, 400, 1_100, 2_500] * 3, 9_000, 310_000, 700_000)
+
 events = st.lists(
     st.tuples(
         st.sampled_from(_KINDS),
         st.integers(0, len(_NAMES) - 1),  # client
         st.integers(0, len(_NAMES) - 1),  # server
         st.integers(0, 40),  # port or name
-        st.sampled_from([0, 1, 50, 400, 1_100, 2_500, 9_000, 310_000, 700_000]),  # ms since the one before
+        st.sampled_from(_GAPS),  # ms since the one before
         st.sampled_from([0, 0, 0, 30, 900, 3_000]),  # ms by which the record comes late
     ),
     min_size=1,
-    max_size=80,
+    max_size=60,
 )
 """Events in order of arrival: kind, client, server, port, milliseconds since the last, lateness."""
 
 
 def cuts(size: int) -> st.SearchStrategy[list[int]]:
     """Where to cut a stream of `size` rows."""
-    return st.lists(st.integers(0, size), max_size=6).map(sorted)
+    return st.lists(st.integers(0, size), max_size=4).map(sorted)
 
 
 def pieces(flows: pl.DataFrame, at: list[int]) -> list[pl.DataFrame]:
@@ -73,7 +76,9 @@ def flows_of(happened: list[tuple[str, int, int, int, int, int]]) -> pl.DataFram
     now = START_NS
     for number, (kind, client, server, port, gap, late) in enumerate(happened):
         now += gap * 1_000_000
-        rows.append(_row(kind, _NAMES[client], _NAMES[server], port, now - late * 1_000_000, number))
+        rows.append(
+            _row(kind, _NAMES[client], _NAMES[server], port, now - late * 1_000_000, number)
+        )
     frame = pl.DataFrame(rows, infer_schema_length=None)
     return conform(frame.with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC"))))
 
@@ -117,6 +122,10 @@ def _row(
             name = f"svc{port}.data.svc.cluster.local"
         row |= {"dns_name": name, "dns_type": "TXT", "dns_rcode": 3 if back else None, "l7": "dns"}
     if http:
-        row |= {"method": "GET", "path": f"/p{port}x", "status": 404 if kind == "not_found" else 200}
+        row |= {
+            "method": "GET",
+            "path": f"/p{port}x",
+            "status": 404 if kind == "not_found" else 200,
+        }
         row |= {"l7": "http"}
     return row
