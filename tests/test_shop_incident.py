@@ -84,7 +84,7 @@ def attacks(shop: Path) -> list[Attack]:
         Attack(
             kind=label["kind"],
             actor=workload[label["src"]],
-            towards=workload.get(label["dst"], label["dst"]),
+            towards=workload.get(label["dst"]) or label["dst"],
             start=datetime.fromtimestamp(label["start"], UTC),
             end=datetime.fromtimestamp(label["end"], UTC),
         )
