@@ -53,13 +53,16 @@ class Records:
     def __len__(self) -> int:
         return self.position.size
 
-    def __add__(self, other: "Records") -> "Records":
-        if not len(self):
-            return other
-        return Records(
+    @classmethod
+    def join(cls, parts: Sequence["Records"]) -> "Records":
+        """The records of all parts, one part after the other."""
+        full = [part for part in parts if len(part)]
+        if len(full) < 2:
+            return full[0] if full else cls.none()
+        return cls(
             *(
-                np.concatenate([getattr(self, column.name), getattr(other, column.name)])
-                for column in fields(self)
+                np.concatenate([getattr(part, column.name) for part in full])
+                for column in fields(cls)
             )
         )
 

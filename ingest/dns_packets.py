@@ -19,7 +19,7 @@ from sidelong.ingest.summaries import flow_keys
 __all__ = ["dns_questions"]
 
 _PORT: Final = 53
-_PREFIX: Final = np.dtype([("length", ">u2")])
+_PREFIX: Final = 2  # bytes that state the length of a message over TCP
 
 
 def dns_questions(
@@ -82,24 +82,23 @@ def _over_tcp(
     until = np.append(at[1:], total)
     messages, limits = _split(stream, at, until)
     questions = read_dns(stream, messages, limits)
-    segment = np.searchsorted(begins, messages - _PREFIX.itemsize, side="right") - 1
+    segment = np.searchsorted(begins, messages - _PREFIX, side="right") - 1
     return questions.with_columns(packet=rows[segment[questions["message"]]])
 
 
 def _split(stream: Bytes, at: Ints, until: Ints) -> tuple[Ints, Ints]:
     """Begin and end of the messages in the streams that run from `at` to `until`, in order."""
-    none = np.zeros(0, dtype=np.int64)
-    begins, ends = [none], [none]
-    while at.size:
-        length = gather(stream, at, _PREFIX)["length"].astype(np.int64)
-        begin = at + _PREFIX.itemsize
-        there = (begin + DNS.itemsize <= until) & (length >= DNS.itemsize)
-        begin, length, until = begin[there], length[there], until[there]
-        begins.append(begin)
-        ends.append(np.minimum(begin + length, until))
-        at = begin + length
-        more = at < until
-        at, until = at[more], until[more]
-    begin, end = np.concatenate(begins), np.concatenate(ends)
-    order = np.argsort(begin)
-    return begin[order], end[order]
+    # One by one: a stream may hold very many, and there are hardly ever many streams.
+    data = stream.tobytes()
+    begins: list[int] = []
+    ends: list[int] = []
+    for here, limit in zip(at.tolist(), until.tolist(), strict=True):
+        begin = here + _PREFIX
+        while begin + DNS.itemsize <= limit:
+            length = int.from_bytes(data[begin - _PREFIX : begin], "big")
+            if length < DNS.itemsize:
+                break
+            begins.append(begin)
+            ends.append(min(begin + length, limit))
+            begin += length + _PREFIX
+    return np.array(begins, dtype=np.int64), np.array(ends, dtype=np.int64)

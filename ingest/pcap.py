@@ -77,7 +77,7 @@ class PcapFile:
             ended |= trouble is not None
 
             new = int(np.searchsorted(found.records.position, since))
-            waiting += found.records.part(slice(new, None))
+            waiting = Records.join([waiting, found.records.part(slice(new, None))])
             done = 0
             for starts, stop in self._stops(waiting, ended=ended, eager=len(piece) < _PIECE):
                 part = waiting.part(slice(done, stop))

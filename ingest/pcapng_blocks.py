@@ -34,6 +34,7 @@ _BYTE_ORDER: Final = 0x1A2B3C4D
 _OVERHEAD: Final = 12  # of a block: its type, and its length twice
 _LONGEST_BLOCK: Final = 1 << 24  # as in libpcap
 _DATA: Final = {_PACKET: 28, _OLD_PACKET: 28, _SIMPLE_PACKET: 12}
+_STRETCH: Final = 1 << 16  # looked through at first: a file may consist of many small sections
 _NO_INTERFACE: Final = -1
 _RESOLUTION, _OFFSET = 9, 14  # options of an interface
 
@@ -79,18 +80,23 @@ class PcapngFormat:
 
     def find(self, window: Bytes, base: int, size: int) -> Found:
         """See `Format.find`."""
-        records, at = Records.none(), 0
-        while at + _OVERHEAD <= size:
+        parts: list[Records] = []
+        at, stretch, damage = 0, _STRETCH, None
+        while at + _OVERHEAD <= size and damage is None:
             if window[at : at + 4].tobytes() == SECTION:
                 damage = self._begin_section(window, at, base)
                 if damage:
-                    return Found(records, base + at, damage)
-            found = self._find_in_section(window, at, base, size)
-            records += found.records
-            if found.damage or found.following == base + at:
-                return Found(records, found.following, found.damage)
+                    break
+                stretch = _STRETCH
+            limit = min(at + stretch, size)
+            found = self._find_in_section(window, at, base, limit)
+            parts.append(found.records)
+            damage = found.damage
+            if found.following == base + at and limit == size:
+                break
             at = found.following - base
-        return Found(records, base + at)
+            stretch *= 2
+        return Found(Records.join(parts), base + at, damage)
 
     def _begin_section(self, window: Bytes, at: int, base: int) -> str | None:
         magic = window[at + 8 : at + 12].tobytes()
