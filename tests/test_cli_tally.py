@@ -13,7 +13,9 @@ START: Final = datetime(2026, 11, 23, 2, 18, 7, tzinfo=UTC)
 
 
 def batch(rows: list[dict[str, object]], bad: BadRows | None = None, read: int = 0) -> Batch:
-    schema = pl.Schema({"time": pl.Datetime("us", "UTC"), "src_ip": pl.String, "lost": pl.UInt64})
+    schema = pl.Schema(
+        {"time": pl.Datetime("us", "UTC"), "src_ip": pl.String(), "lost": pl.UInt64()}
+    )
     flows = conform(pl.DataFrame(rows, schema=schema))
     return Batch(flows, position=len(rows), read_bytes=read, bad=bad or BadRows())
 
