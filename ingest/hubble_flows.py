@@ -28,8 +28,8 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
     """The columns of `FLOW_SCHEMA` that Hubble knows, one row per event in order, and four more.
 
     is_flow, is_lost: what the event is. silent: something else that carries no flow. readable: a
-    flow or loss with a time, ports and addresses that can be. partial: of a flow, that it lacks
-    addresses or transport, which is so for a frame that is not IP, or when they are no objects.
+    flow or loss with a time, ports and addresses that can be. partial: it lacks an address, a
+    transport or ports, as a frame that is not IP does, and one where these are no objects.
     """
     value, present = shape.value, shape.present
     flow_marks = ("flow.verdict", "flow.IP", "flow.l4") if shape is EVERY_SHAPE else ()
@@ -41,7 +41,6 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
         "is_flow": present("flow", *flow_marks),
         "is_lost": present("lost_events"),
         "silent": present(*OTHER_EVENTS) if shape is EVERY_SHAPE else pl.lit(False),
-        "partial": ~present("flow.IP") | ~present("flow.l4"),
         "time": _time(value("flow.time", "time"), any_offset=shape is EVERY_SHAPE),
         "src_ip": value("flow.IP.source"),
         "dst_ip": value("flow.IP.destination"),
@@ -89,6 +88,10 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
         dst_port=ported[1],
         readable=(pl.col("is_flow") | pl.col("is_lost")) & pl.col("time").is_not_null() & possible,
         lost=pl.when("is_lost").then(pl.col("lost").fill_null(0)),
+        partial=pl.col("src_ip").is_null()
+        | pl.col("protocol").is_null()
+        | (pl.col("protocol") == "OTHER")
+        | ((pl.col("protocol") != "ICMP") & pl.all_horizontal(pl.col(texts).is_null())),
         tcp_flags=_tcp_flags(rows["flags_text"]),
         dns_name=_dns_name(rows["dns_name"]),
     ).drop(*texts, "flags_text")
