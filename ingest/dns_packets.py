@@ -77,9 +77,8 @@ def _over_tcp(
     stream = np.zeros(total + LOOKAHEAD, dtype=np.uint8)
     stream[:total] = window[np.arange(total) + np.repeat(data - begins, captured)]
 
-    first = np.flatnonzero(~joined)
-    at = begins[first]
-    until = np.append(at[1:], total)
+    at = begins[~joined]
+    until = np.append(at[1:], total)[: at.size]
     messages, limits = _split(stream, at, until)
     questions = read_dns(stream, messages, limits)
     segment = np.searchsorted(begins, messages - _PREFIX, side="right") - 1

@@ -16,7 +16,7 @@ __all__ = ["SECOND", "SPAN_BYTES", "slots", "span_starts"]
 
 SECOND: Final = 1_000_000_000
 
-SPAN_BYTES: Final = 1 << 26
+SPAN_BYTES: Final = 1 << 25
 """A span ends at the first record this far behind its beginning, whatever the time: memory has a
 limit, also when a clock stands still."""
 

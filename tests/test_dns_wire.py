@@ -186,6 +186,16 @@ def test_the_handshake_of_dns_over_tcp_is_not_hidden() -> None:
     assert found.select("tcp_flags", "dns_name").rows() == [(2, None), (24, "example.com")]
 
 
+def test_segments_without_data_are_ordinary_flows() -> None:
+    found = flows(ethernet(ipv4(tcp(dst=53, flags=0x02), 6)))
+    assert found.select("tcp_flags", "dns_name").rows() == [(2, None)]
+
+
+def test_the_questions_of_one_message_have_a_limit() -> None:
+    pointing = [question(b"\xc0\x0c")] * 40
+    assert names(over_udp(dns(question("example.com"), *pointing))) == ["example.com"] * 8
+
+
 def test_rows_of_dns_keep_their_place() -> None:
     found = flows((0, over_udp(QUERY)), (1, over_tcp(framed(QUERY))), (SECOND, over_udp(QUERY)))
     assert found["protocol"].to_list() == ["UDP", "TCP", "UDP"]

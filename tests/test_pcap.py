@@ -147,6 +147,31 @@ def test_sections_have_interfaces_and_an_order_of_their_own() -> None:
     assert flows(capture)["packets"].to_list() == [3]
 
 
+def test_any_number_of_sections_is_read() -> None:
+    one = section() + interface(1) + enhanced(PING, MICROSECONDS)
+    assert flows(one * 3000)["packets"].to_list() == [3000]
+
+
+def test_blocks_of_any_size_are_read() -> None:
+    big = ethernet(ipv4(tcp(payload=b"\6\0\0\0" * 16_000), 6))
+    capture = section() + interface(1)
+    capture += b"".join(enhanced(big, MICROSECONDS) + enhanced(PING, MICROSECONDS) for _ in "abc")
+    assert flows(capture)["packets"].to_list() == [6]
+
+
+def test_frames_full_of_what_looks_like_records_are_read() -> None:
+    decoy = record(PING, START + SECOND)
+    frame = ethernet(ipv4(tcp(payload=decoy * 9), 6))
+    capture = pcap((0, frame), (1, frame), (2 * SECOND, PING), (2 * SECOND, frame))
+    assert flows(capture)["packets"].to_list() == [2, 2]
+
+
+def test_a_clock_that_jumps_by_days_loses_nothing() -> None:
+    days = [0, 0, 90_000, 90_000, 400_000, 1, 400_000]
+    capture = pcap(*[(day * SECOND, PING) for day in days])
+    assert flows(capture)["packets"].sum() == len(days)
+
+
 def test_simple_packets_take_the_time_of_the_packet_before() -> None:
     capture = section() + interface() + enhanced(PING, MICROSECONDS) + simple(SYN)
     assert flows(capture)["time"].dt.epoch("ns").to_list() == [START, START]
