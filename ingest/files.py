@@ -78,7 +78,7 @@ class _Decompressed(io.RawIOBase):
         self.damage: str | None = None
         while len(self._input) < len(_ZSTD) and (more := self._read_file()):
             self._input += more
-        self._packed = _packing(self._input)
+        self.packing = _packing(self._input)
         self._decompressor = self._next_decompressor()
 
     def readable(self) -> bool:
@@ -124,7 +124,7 @@ class _Decompressed(io.RawIOBase):
             self._decompress(self._decompressor)
         else:
             self._ended = True
-            self.damage = f"cut off inside its {self._packed} data"
+            self.damage = f"cut off inside its {self.packing} data"
 
     def _decompress(self, decompressor: _Decompressor) -> None:
         size = _CHUNK if isinstance(decompressor, _Gzip) else _ZSTD_CHUNK
@@ -132,7 +132,7 @@ class _Decompressed(io.RawIOBase):
         try:
             self._output += decompressor.decompress(piece)
         except (zlib.error, zstandard.ZstdError) as error:
-            self._end(f"corrupt {self._packed} data ({error})")
+            self._end(f"corrupt {self.packing} data ({error})")
             return
         if not decompressor.eof:
             if isinstance(decompressor, _Gzip):
@@ -144,8 +144,8 @@ class _Decompressed(io.RawIOBase):
             self._input += more
         if not self._input.strip(b"\0"):
             self._end(None)  # padding of tapes and of block devices
-        elif _packing(self._input) != self._packed:
-            self._end(f"something else follows its {self._packed} data")
+        elif _packing(self._input) != self.packing:
+            self._end(f"something else follows its {self.packing} data")
         else:
             self._decompressor = self._next_decompressor()
 
@@ -155,9 +155,9 @@ class _Decompressed(io.RawIOBase):
         self.damage = damage
 
     def _next_decompressor(self) -> _Decompressor | None:
-        if self._packed == "gzip":
+        if self.packing == "gzip":
             return _Gzip()
-        if self._packed == "zstd":
+        if self.packing == "zstd":
             return zstandard.ZstdDecompressor().decompressobj()
         return None
 
@@ -200,6 +200,11 @@ class Stream(io.BufferedReader):
     def damage(self) -> str | None:
         """Why the stream ended early, once it has; None if it did not."""
         return self._decompressed.damage
+
+    @property
+    def packing(self) -> str | None:
+        """How the file is compressed: "gzip", "zstd" or not at all."""
+        return self._decompressed.packing
 
     def head(self, size: int) -> bytes:
         """The next `size` bytes, or fewer at the end or a pause, left to be read."""

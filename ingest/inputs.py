@@ -62,6 +62,12 @@ def _parquet(file: InputFile) -> Source:
             f"{file.name} is Parquet or Arrow, which cannot be read from a pipe",
             hint="save it to a file and give that",
         )
+    with file.open() as stream:
+        if stream.packing:
+            raise SourceError(
+                f"{file.name} is {stream.packing} around Parquet or Arrow, which is read in places",
+                hint="unpack it; it is compressed inside already",
+            )
     return ParquetFile(file.name, Path(file.path))
 
 

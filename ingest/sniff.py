@@ -26,7 +26,7 @@ _HUBBLE_KEYS: Final = (
     "verdict",
     "IP",
 )
-_ARROW_STREAM: Final = rb"\xff\xff\xff\xff[\x00-\xff]{2}[\x00-\x0f]\x00\x10\x00\x00\x00"
+_ARROW_STREAM: Final = rb"\xff{4}[\x00-\xff]{2}[\x00-\x0f]\x00[\x04-\x40]\x00\x00\x00"
 
 _MARKS: Final = {
     "pcap": (
