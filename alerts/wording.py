@@ -158,9 +158,9 @@ def _lateral(incident: "OpenIncident") -> str:
     if "policy_denied" in what:
         reasons.append("denied by policy")
     told = f" ({' '.join(reasons)})" if reasons else ""
-    known = what["new_edge"]["expected"] if "new_edge" in what else "its habits are unknown"
-    more = f", then {len(incident.targets) - 1} more new services" if incident.rows > 1 else ""
-    return f"{_who(incident)} connected to {where}{told} for the first time, {known}{more}."
+    known = what["new_edge"]["expected"] if "new_edge" in what else "its habits are not known"
+    more = f", then to {len(incident.targets) - 1} more" if len(incident.targets) > 1 else ""
+    return f"{_who(incident)} connected to {where}{told} for the first time{more}; {known}."
 
 
 def _who(incident: "OpenIncident") -> str:
@@ -191,6 +191,8 @@ def _reasons(incident: "OpenIncident") -> str:
 def _within(incident: "OpenIncident") -> str:
     span = timedelta(microseconds=(incident.last_ns - incident.first_ns) // 1_000)
     seconds = span.total_seconds()
+    if seconds < 1:
+        return f"within {max(1, round(seconds * 1_000))} ms"
     if seconds < 120:
         return f"within {seconds:.1f} s"
     if seconds < 7_200:

@@ -241,11 +241,13 @@ class Contacts:
         first: pl.DataFrame,
         waiting: pl.DataFrame,
     ) -> pl.DataFrame:
+        # Silence is noticed at the first row after the attempt by which its second has passed; the
+        # clock may have been ahead of the attempt already, if its record came late.
+        after = np.searchsorted(rows["row"].to_numpy(), waiting["row"].to_numpy(), side="right")
+        passed = np.maximum(np.searchsorted(clock, waiting["due"].to_numpy()), after)
         waiting = waiting.join(
             first.select("key", "end", "ending"), on="key", how="left", maintain_order="left"
-        ).with_columns(
-            silent=pl.Series(np.searchsorted(clock, waiting["due"].to_numpy()), dtype=pl.Int64)
-        )
+        ).with_columns(silent=pl.Series(passed, dtype=pl.Int64))
         in_time = (pl.col("end") < pl.col("silent")).fill_null(False)
         ended = waiting.filter(in_time)
         silent = waiting.filter(~in_time, pl.col("silent") < rows.height)

@@ -25,6 +25,10 @@ SENSITIVE: Final = micro_nats(np.log(100))
 CROSSING: Final = micro_nats(np.log(10))
 """At most one in ten crosses namespaces."""
 
+CLIENT_ONLY: Final = micro_nats(np.log(20))
+"""And of those that lead to a sensitive service, at most one in twenty to one that only was a client:
+servers are administered every day, the machines of two colleagues do not log in to each other."""
+
 DENIED: Final = micro_nats(3.0)
 """Policy denied it: at most one in twenty."""
 
@@ -121,6 +125,9 @@ class LateralMovementDetector:
     def _weigh(self, rows: pl.DataFrame) -> pl.DataFrame:
         rows = rows.with_columns(
             sensitive=pl.when(pl.col("target").is_not_null()).then(SENSITIVE).otherwise(0),
+            unserved=pl.when(pl.col("target").is_not_null() & pl.col("never_served"))
+            .then(CLIENT_ONLY)
+            .otherwise(0),
             crossed=pl.when("crossing").then(CROSSING).otherwise(0),
             refused=pl.when("denied").then(DENIED).otherwise(0),
             impersonated=pl.when("impostor").then(IMPOSTOR).otherwise(0),
@@ -129,14 +136,11 @@ class LateralMovementDetector:
             _part(
                 "new_edge",
                 pl.format("{}:{}", "peer", "port"),
-                pl.format(
-                    "one of {} known services after {} active seconds",
-                    pl.lit(self._rarity.services),
-                    "active_seconds",
-                ),
+                pl.format("in {} active seconds it used {} others", "active_seconds", "used"),
                 "rarity",
             ),
             _part("sensitive_service", pl.col("target"), pl.lit("1 in 100 new edges"), "sensitive"),
+            _part("only_a_client", pl.col("peer"), pl.lit("never served anybody"), "unserved"),
             _part(
                 "other_namespace",
                 pl.col("peer").str.extract(r"^([^/]+)/"),
@@ -148,7 +152,7 @@ class LateralMovementDetector:
         ]
         return rows.with_columns(
             log_evidence=pl.sum_horizontal(
-                "rarity", "sensitive", "crossed", "refused", "impersonated"
+                "rarity", "sensitive", "unserved", "crossed", "refused", "impersonated"
             ),
             parts=pl.concat_list(parts)
             .list.eval(pl.element().filter(pl.element().struct.field("log_evidence") > 0))

@@ -32,14 +32,20 @@ class Rarity:
         edges = baseline.contacts.unique(["actor", "peer", "edge_port", "protocol"])
         self._targets = edges.group_by("peer", "edge_port", "protocol").agg(clients=pl.len())
         self._edges = edges.height
-        self.services = max(1, self._targets.height)
-        self._actors = baseline.workloads.select("actor", "active_seconds", "singletons")
+        self._services = max(1, self._targets.height)
+        used = edges.group_by("actor").agg(used=pl.len())
+        clients_only = set(baseline.workloads["actor"]) - set(edges["peer"])
+        self._never_served = pl.Series(sorted(clients_only), dtype=pl.String).implode()
+        self._actors = baseline.workloads.select("actor", "active_seconds", "singletons").join(
+            used, on="actor", how="left"
+        )
 
     def of(self, edges: pl.DataFrame) -> pl.DataFrame:
         """`edges` with `rarity` (micro-nats, capped) and what it rests on.
 
-        Takes `actor`, `peer`, `edge_port`, `protocol`; adds also `active_seconds` and `clients`, 0
-        where the baseline knows nothing.
+        Takes `actor`, `peer`, `edge_port`, `protocol`; adds also `active_seconds`, `used` (edges of
+        the actor) and `clients` (of the service), 0 where the baseline knows nothing, and
+        `never_served`: the baseline knows the peer well enough to say that it was only a client.
         """
         rows = edges.join(self._actors, on="actor", how="left", maintain_order="left").join(
             self._targets,
@@ -49,11 +55,13 @@ class Rarity:
         )
         known = pl.col("active_seconds") > 0
         opens = (pl.col("singletons") + 1) / (pl.col("active_seconds") + 1)
-        chosen = (pl.col("clients") + 1 / self.services) / (self._edges + 1)
+        chosen = (pl.col("clients") + 1 / self._services) / (self._edges + 1)
         return rows.with_columns(
             pl.col("active_seconds").fill_null(0),
             pl.col("singletons").fill_null(0),
             pl.col("clients").fill_null(0),
+            pl.col("used").fill_null(0),
+            never_served=pl.col("peer").is_in(self._never_served),
         ).with_columns(
             rarity=pl.when(known)
             .then(_micro(-opens.log()) + _micro(-chosen.log()))
