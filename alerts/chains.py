@@ -1,9 +1,9 @@
 """Chains: A reaches B for the first time, and soon after B reaches C for the first time.
 
 A benign new edge is followed by another of the reached workload within half an hour about once in
-fifty times, so the pair weighs the evidence of both edges plus ln(1 / (rate x half an hour)), with a
-rate of one new edge a day and workload (Hopper, Ho et al., USENIX Security 2021, on why paths and not
-edges make lateral movement). Needs several actors, so it works on edges in event-time order.
+fifty times, so the pair weighs the evidence of both edges plus ln(1 / (rate x half an hour)), with
+a rate of one new edge a day and workload (Hopper, Ho et al., USENIX Security 2021, on why paths and
+not edges make lateral movement). Needs several actors, so it works on edges in event-time order.
 """
 
 import math
@@ -40,7 +40,7 @@ class Chains:
         self._into: dict[str, list[Hop]] = {}
 
     def extend(self, actor: str, peer: str, time_ns: int, evidence: int) -> Hop:
-        """The strongest chain that the new edge actor -> peer ends; just the edge if there is none."""
+        """The strongest chain that the new edge actor -> peer ends, be it the edge alone."""
         best = Hop(time_ns, evidence, (actor, peer))
         for hop in self._into.get(actor, []):
             timely = 0 < time_ns - hop.time_ns <= _WITHIN_NS

@@ -1,8 +1,8 @@
 """Where all evidence meets: sums that crossed become incidents, and incidents become stories.
 
 What one actor's evidence decides is told on the record that decides. What needs several actors
-(chains of new edges) is taken in event-time order behind a watermark of two seconds, so that it does
-not depend on how partitions interleave; evidence later than that counts at the watermark.
+(chains of new edges) is taken in event-time order behind a watermark of two seconds, so that it
+does not depend on how partitions interleave; evidence later than that counts at the watermark.
 """
 
 from typing import Any, Final, NamedTuple, Protocol
@@ -50,8 +50,8 @@ class _Told(NamedTuple):
 class Correlator:
     """Opens, updates and closes incidents. One per (actor, kind) at a time.
 
-    baseline_span_ns: how long the baseline watched; below a day, chains need e^3 times more evidence.
-    Bounded by `bounds`; of too many open incidents the longest silent is closed first.
+    baseline_span_ns: how long the baseline watched; below a day, chains need e^3 times more
+    evidence. Bounded by `bounds`; of too many open incidents the longest silent is closed first.
     """
 
     def __init__(self, baseline_span_ns: int, bounds: Bounds) -> None:
@@ -105,11 +105,11 @@ class Correlator:
 
     def tick(self, now_ns: int) -> list[Incident]:
         """Close, at an event-time tick, what has been silent; forget what is old."""
-        closing = [k for k, i in self._open.items() if i.last_ns <= now_ns - SILENCE_NS]
+        closing = [k for k, i in self._open.items() if i.totals.last_ns <= now_ns - SILENCE_NS]
         excess = len(self._open) - len(closing) - self._incidents_bound
         if excess > 0:
             rest = sorted(
-                self._open.keys() - set(closing), key=lambda k: (self._open[k].last_ns, k)
+                self._open.keys() - set(closing), key=lambda k: (self._open[k].totals.last_ns, k)
             )
             closing += rest[:excess]
         closed = [self._open.pop(key).tell("closed") for key in closing]
@@ -127,7 +127,7 @@ class Correlator:
         for name, part in self._parts.items():
             part.restore(state[name])
         restored = [OpenIncident.restored(one) for one in state["open"]]
-        self._open = {(incident.actor, incident.kind): incident for incident in restored}
+        self._open = {incident.key: incident for incident in restored}
 
     def _decide(
         self, evidence: pl.DataFrame, released: pl.DataFrame, pulse: pl.DataFrame
@@ -173,7 +173,7 @@ class Correlator:
     ) -> OpenIncident:
         actor = decider["actor"]
         incident = OpenIncident.begin(
-            decider, story=self._stories.of(actor), completeness=completeness
+            decider, place, story=self._stories.of(actor), completeness=completeness
         )
         if hop:
             incident.chain(hop.path, hop.evidence)
@@ -181,16 +181,15 @@ class Correlator:
         climb = self._ledger.climb(decider["group"], decided, place, evidence)
         if climb.is_empty():  # evicted in the meantime: the decider itself is still at hand
             climb = pl.DataFrame([decider], schema_overrides=EVIDENCE_SCHEMA).select(climb.columns)
-        incident.fold(climb)
-        incident.opened = place
-        self._open[actor, decider["kind"]] = incident
-        reached = list(incident.peers) if decider["kind"] == "lateral_movement" else []
+        incident.totals.fold(climb)
+        self._open[incident.key] = incident
+        reached = list(incident.totals.peers) if decider["kind"] == "lateral_movement" else []
         for workload in (actor, *(hop.path if hop else reached)):
             self._stories.touch(workload, incident.story, decider["time_ns"])
         return incident
 
     def _grow(self, evidence: pl.DataFrame) -> list[_Told]:
-        """Add evidence to open incidents; a row's place decides whether it came after the opening."""
+        """Add what came after their opening to open incidents."""
         told = []
         touched = evidence.select("actor", "kind").unique(maintain_order=True)
         for key in touched.iter_rows():
@@ -204,11 +203,11 @@ class Correlator:
             rows = evidence.filter(pl.col("actor") == actor, pl.col("kind") == kind, later)
             rows = rows.filter(
                 (pl.col("level") >= least).cum_max().over("group")
-                | pl.col("group").is_in(list(incident.groups))
+                | pl.col("group").is_in(list(incident.totals.groups))
             )
             for place, update in incident.growth(rows):
                 told.append(_Told(*place, update))
-            self._stories.touch(actor, incident.story, incident.last_ns)
+            self._stories.touch(actor, incident.story, incident.totals.last_ns)
         return told
 
     def _scanning(self, decider: dict[str, Any], evidence: pl.DataFrame) -> bool:
@@ -216,7 +215,7 @@ class Correlator:
         place = (decider["row"], decider["sub"])
         since_ns = decider["time_ns"] - _SCAN_UNDER_WAY_NS
         scan = self._open.get((decider["actor"], "scan"))
-        if scan is not None and scan.opened < place and scan.last_ns >= since_ns:
+        if scan is not None and scan.opened < place and scan.totals.last_ns >= since_ns:
             return True
         return self._ledger.level(decider["actor"], "scan", place, since_ns, evidence) >= INFO
 
@@ -257,11 +256,11 @@ class Correlator:
         return len(hop.path) > 2 and hop.evidence >= self._chain_alert
 
     def _groups(self) -> list[int]:
-        return [group for incident in self._open.values() for group in incident.groups]
+        return [group for incident in self._open.values() for group in incident.totals.groups]
 
 
 def _needs_others() -> pl.Expr:
-    """Sweeps decided by plain failures: if the destinations fail for everybody, it was an outage."""
+    """Sweeps decided by plain failures, which an outage of the destinations would explain."""
     plain = pl.col("reason").is_in(["REFUSED", "UNANSWERED"])
     return (pl.col("statistic") == "horizontal") & plain
 

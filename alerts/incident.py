@@ -55,9 +55,10 @@ class Observation:
 class Incident:
     """The state of one incident at one moment.
 
-    The same stream gives the same `id`s, so that every receiver can tell a repetition. `detected_at`
-    is the event time of the record that decided. `score` lies in [0, 1], 0.5 at the alert threshold.
-    `counts` are totals so far. `completeness` is the share of events that reached sidelong at all.
+    The same stream gives the same `id`s, so that every receiver can tell a repetition.
+    `detected_at` is the event time of the record that decided. `score` lies in [0, 1], 0.5 at the
+    alert threshold. `counts` are totals so far. `completeness` is the share of events that reached
+    sidelong at all.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The ledger: evidence that has not become an incident yet, kept so that an incident can tell why."""
+"""The ledger: evidence that is no incident yet, kept so that an incident can tell why."""
 
 from typing import Any, Final, TypeAlias
 
@@ -17,7 +17,8 @@ _KEPT_NS: Final = 86_400_000_000_000
 class Ledger:
     """Evidence by actor and sum, back to the moment the sum last stood at zero.
 
-    Bounded: the newest `capacity` rows of the last 24 h; the rest goes at ticks, counted in `evicted`.
+    Bounded: the newest `capacity` rows of the last 24 h; the rest goes at ticks, counted in
+    `evicted`.
     """
 
     def __init__(self, capacity: int) -> None:

@@ -1,8 +1,8 @@
-"""The watermark: evidence that needs other actors waits until all that could precede it has arrived.
+"""The watermark: evidence that needs other actors waits for all that could precede it.
 
-Evidence comes out in event-time order, two seconds behind the clock of the stream. What arrives later
-than that counts at the watermark, as if it had happened then. Where a piece of evidence comes out, and
-in which order, follows from the rows alone, never from how they were cut into batches.
+Evidence comes out in event-time order, two seconds behind the clock of the stream. What arrives
+later than that counts at the watermark, as if it had happened then. Where a piece of evidence comes
+out, and in which order, follows from the rows alone, never from how they were cut into batches.
 """
 
 from typing import Any, Final

@@ -16,10 +16,12 @@ from sidelong.ingest.state import Stateful
 from sidelong.models.baseline import Baseline
 from sidelong.models.dns_exfiltration import DnsExfiltrationDetector
 from sidelong.models.evidence import EVIDENCE_SCHEMA
+from sidelong.models.guessing import GuessingDetector
 from sidelong.models.lateral_movement import LateralMovementDetector
 from sidelong.models.rarity import Rarity
 from sidelong.models.resolver_bypass import ResolverBypassDetector
 from sidelong.models.scan import ScanDetector
+from sidelong.models.spread import SpreadDetector
 
 __all__ = ["Detectors"]
 
@@ -28,7 +30,7 @@ class Detectors:
     """Turns normalised flows into evidence, judged against a frozen baseline.
 
     Evidence on an actor follows from that actor's own rows alone, in stream order, so that streams
-    partitioned by actor give what one stream gives. networks: see `ScanDetector`.
+    partitioned by actor give what one stream gives. networks: see `OutcomeWeights`.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Detectors:
         self._contacts = Contacts(baseline.contact_keys, bounds)
         self._edges = Edges(baseline.edge_keys, baseline.service_keys, bounds)
         self._scan = ScanDetector(baseline, networks, bounds)
+        self._guessing = GuessingDetector(bounds)
+        self._spread = SpreadDetector(baseline, bounds)
         self._dns = DnsExfiltrationDetector(baseline, bounds)
         rarity = Rarity(baseline)
         self._lateral = LateralMovementDetector(rarity)
@@ -48,6 +52,8 @@ class Detectors:
             "contacts": self._contacts,
             "edges": self._edges,
             "scan": self._scan,
+            "guessing": self._guessing,
+            "spread": self._spread,
             "dns": self._dns,
         }
 
@@ -69,10 +75,10 @@ class Detectors:
         new_edges = self._edges.observe(oriented)
         evidence = pl.concat(
             [
-                self._scan.judge_contacts(self._contacts.observe(oriented)),
-                self._scan.judge_paths(oriented),
-                self._scan.judge_services(lookups),
-                self._scan.judge_spread(new_edges),
+                self._scan.judge(self._contacts.observe(oriented)),
+                self._guessing.judge_paths(oriented),
+                self._guessing.judge_services(lookups),
+                self._spread.judge(new_edges),
                 self._dns.judge(lookups),
                 self._bypass.judge(new_edges),
                 self._lateral.judge(new_edges),
@@ -82,7 +88,7 @@ class Detectors:
 
     def finish(self, row: int) -> pl.DataFrame:
         """The evidence that only silence brings, once a stream has ended after `row`."""
-        return _in_order(self._scan.judge_contacts(self._contacts.finish(row)))
+        return _in_order(self._scan.judge(self._contacts.finish(row)))
 
     def tidy(self, now_ns: int) -> None:
         """Expire and evict state at an event-time tick."""

@@ -2,10 +2,10 @@
 
 A never-seen name carries at most its own text to whoever owns the registered domain (Paxson et al.,
 USENIX Security 2013). So each (actor, domain) has a leaky bucket of never-seen subdomain bytes that
-leaks 4,096 bytes a day and alarms at 1,024, on the query that crosses. What the baseline saw asked is
-free, and a domain that took more in training than that has twice its own level as its limit. Names
-for reverse lookups are charged the address they hold, names of the cluster's own zone nothing, and a
-resolver that forwards what a pod asked is not the culprit.
+leaks 4,096 bytes a day and alarms at 1,024, on the query that crosses. What the baseline saw asked
+is free, and a domain that took more in training than that has twice its own level as its limit.
+Names for reverse lookups are charged the address they hold, names of the cluster's own zone
+nothing, and a resolver that forwards what a pod asked is not the culprit.
 
 Below 4 kB a day and domain nothing is seen; that is the limit of any test of volume.
 """

@@ -1,8 +1,8 @@
 """Evidence: what a detector holds against an actor, in one unit for all detectors.
 
-Evidence is a log-likelihood ratio in micro-nats: an integer, so that sums do not depend on the order
-or the cuts of a stream. A sum that crosses `ALERT` opens an incident: under ordinary traffic it does
-so with probability at most e^-h = 1e-6 per unit of evidence (Wald; Lorden, 1971).
+Evidence is a log-likelihood ratio in micro-nats: an integer, so that sums do not depend on the
+order or the cuts of a stream. A sum that crosses `ALERT` opens an incident: under ordinary traffic
+it does so with probability at most e^-h = 1e-6 per unit of evidence (Wald; Lorden, 1971).
 """
 
 from typing import Final
@@ -109,7 +109,7 @@ def _doublings(level: pl.Expr) -> pl.Expr:
 
 
 def as_evidence(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with exactly the columns of `EVIDENCE_SCHEMA`; what a detector leaves out is null."""
+    """The rows in `EVIDENCE_SCHEMA`; what a detector leaves out is null."""
     return rows.select(
         (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
         for name, dtype in EVIDENCE_SCHEMA.items()

@@ -139,7 +139,7 @@ class Habits:
         vars(self).update(state)
 
     def _workloads(self, contacts: pl.DataFrame) -> pl.DataFrame:
-        """How well each actor is known. Names that everybody looks up are no experience of edges."""
+        """How well each actor is known; services that everybody uses are no experience."""
         edges = (
             contacts.filter(~pl.col("edge_port").is_in(COMMON_PORTS))
             .group_by("actor", "peer", "edge_port", "protocol")

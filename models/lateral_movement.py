@@ -1,9 +1,9 @@
 """Lateral movement: a new edge that is rare, and leads where an intruder would want to go.
 
-The evidence of an edge is its rarity under the baseline (models/rarity.py) plus what its target adds:
-each addition is how much likelier an intruder's edge has that property than a benign new edge, at
-least. One edge can alarm alone, on its first record, when a well-known workload reaches a sensitive
-service of another namespace; otherwise edges meet in chains (alerts/chains.py).
+The evidence of an edge is its rarity under the baseline (models/rarity.py) plus what its target
+adds: each addition is how much likelier an intruder's edge has that property than a benign new
+edge, at least. One edge can alarm alone, on its first record, when a well-known workload reaches a
+sensitive service of another namespace; otherwise edges meet in chains (alerts/chains.py).
 
 A workload that the baseline does not know has no rarity, so nothing it does alarms here alone.
 """
@@ -26,8 +26,8 @@ CROSSING: Final = micro_nats(np.log(10))
 """At most one in ten crosses namespaces."""
 
 CLIENT_ONLY: Final = micro_nats(np.log(20))
-"""And of those that lead to a sensitive service, at most one in twenty to one that only was a client:
-servers are administered every day, the machines of two colleagues do not log in to each other."""
+"""And of those that lead to a sensitive service, at most one in twenty to one that only was a
+client: servers are administered every day, two clients rarely log in to each other."""
 
 DENIED: Final = micro_nats(3.0)
 """Policy denied it: at most one in twenty."""
@@ -80,7 +80,7 @@ class LateralMovementDetector:
         self._rarity = rarity
 
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
-        """Evidence from new edges (`Edges.observe`), one row each; `parts` says how it is made up."""
+        """Evidence from new edges (`Edges.observe`), one row each; `parts` says what makes it up."""
         rows = new_edges.filter(
             ~is_external(pl.col("peer")) | (pl.col("peer_ip") == METADATA_ADDRESS),
             pl.col("protocol").is_in(["TCP", "UDP"]),

@@ -3,9 +3,10 @@
 Two independent surprises, each a probability estimated from the frozen baseline:
 
 - that this actor's next contact opens an edge at all: Good and Turing's estimate from the edges it
-  used in only one second of its history, (singletons + 1) / (active seconds + 1) (Good, 1953). It says
-  how well a workload is known, whether ten minutes or ten days were handed to `learn`.
-- that a new edge leads to this service rather than another: (k + 1/M) / (K + 1), with k of the K known
+  used in only one second of its history, (singletons + 1) / (active seconds + 1) (Good, 1953). It
+  says how well a workload is known, whether ten minutes or ten days were handed to `learn`.
+- that a new edge leads to this service rather than another: (k + 1/M) / (K + 1), with k of the K
+known
   edges leading there and M services (back-off of the two-parameter Pitman-Yor kind).
 
 Rarity is minus the logarithm of their product; for an actor the baseline does not know the first is

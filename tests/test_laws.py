@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from streams import cuts, events, flows_of, pieces
 
 from sidelong.features.bounds import Bounds
 from sidelong.ingest.clock import Clock
@@ -20,7 +21,6 @@ from sidelong.learning import Learning
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
 from sidelong.pipeline import Pipeline
-from streams import cuts, events, flows_of, pieces
 
 LAW = settings(
     max_examples=200,
@@ -150,7 +150,12 @@ BOUND_OF = {
     "contacts/waiting": "waiting",
     "edges/table": "edges",
     "scan/failures": "sums",
-    "scan/tried": "tried",
+    "scan/vertical": "sums",
+    "scan/horizontal": "sums",
+    "guessing/paths": "sums",
+    "guessing/services": "sums",
+    "guessing/tried": "tried",
+    "spread/spread": "sums",
     "dns/names": "names",
     "dns/buckets": "sums",
     "ledger/rows": "ledger",
@@ -159,9 +164,6 @@ BOUND_OF = {
     "outages/seen": "ledger",
     "watermark/waiting": "ledger",
     "open": "incidents",
-} | {
-    f"scan/sums/{name}": "sums"
-    for name in ("vertical", "horizontal", "paths", "services", "spread")
 }
 
 

@@ -1,0 +1,101 @@
+"""What each outcome of a first contact weighs: scanner against the workload's own habit.
+
+theta0 is how often a benign workload's first contact is answered, theta1 how often a scanner's is
+(Jung et al., 2004). Measurements and reasons: docs/detection.md.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from sidelong.models.baseline import Baseline
+from sidelong.models.beta import beta_quantile
+from sidelong.models.evidence import micro_nats
+
+__all__ = ["OutcomeWeights"]
+
+THETA0: Final = 0.95
+"""Where a workload's own habit is unknown."""
+
+THETA1: Final = 0.2
+"""Measured 0.00-0.03 for scanners, so this errs towards calling them benign."""
+
+_DENIED: Final = micro_nats(4.0)  # benign denial rate below 1.5 %
+_UNUSED_ADDRESS: Final = micro_nats(np.log(100)) + 1  # three make 1e6
+_UDP_SILENCE: Final = micro_nats(0.7)  # a silent UDP service is common
+_FAILURES: Final = ("REFUSED", "UNANSWERED", "DENIED")
+
+
+class OutcomeWeights:
+    """Weighs outcomes; frozen with its baseline.
+
+    networks: IPv4 /24 prefixes (`10.244.1`) in which every address in use belongs to a known
+    workload, so that any other address there is unused.
+    """
+
+    def __init__(self, baseline: Baseline, networks: frozenset[str]) -> None:
+        self._networks = sorted(networks | frozenset(baseline.networks["network"]))
+        actors = baseline.workloads
+        theta0 = [
+            min(0.99, max(0.80, beta_quantile(0.05, 19 + answered, 1 + tried - answered)))
+            for tried, answered in actors.select("first_contacts", "answered").iter_rows()
+        ]
+        self._habits = pl.DataFrame(
+            {
+                "actor": actors["actor"],
+                "failed": pl.Series([_failed(theta) for theta in theta0], dtype=pl.Int64),
+                "answered": pl.Series([_answered(theta) for theta in theta0], dtype=pl.Int64),
+            }
+        )
+
+    def weigh(self, outcomes: pl.DataFrame) -> pl.DataFrame:
+        """Outcomes (`OUTCOME_SCHEMA`) with `weight` (micro-nats) and `reason`."""
+        outcome = pl.col("outcome").cast(pl.String)
+        prefix = pl.col("object").str.extract(r"^(\d+\.\d+\.\d+)\.")
+        unused = (pl.col("peer") == "ip:" + pl.col("object")) & prefix.is_in(self._networks)
+        silence = (
+            pl.when("unused")
+            .then(_UNUSED_ADDRESS)
+            .when(pl.col("protocol") == "ICMP")
+            .then(0)
+            .when((pl.col("protocol") == "UDP") & ~pl.col("stealth"))
+            .then(_UDP_SILENCE)
+            .otherwise("failed")
+        )
+        weight = (
+            pl.when(pl.col("unused") & outcome.is_in(_FAILURES))
+            .then(_UNUSED_ADDRESS)
+            .when(outcome == "ANSWERED")
+            .then("answered")
+            .when(outcome == "REFUSED")
+            .then("failed")
+            .when(outcome == "DENIED")
+            .then(_DENIED)
+            .when(outcome == "UNANSWERED")
+            .then(silence)
+            .otherwise(pl.col("answered") - silence)
+        )
+        return (
+            outcomes.join(self._habits, on="actor", how="left", maintain_order="left")
+            .with_columns(
+                pl.col("failed").fill_null(_failed(THETA0)),
+                pl.col("answered").fill_null(_answered(THETA0)),
+                unused=unused.fill_null(False),
+            )
+            .with_columns(
+                weight=weight.cast(pl.Int64),
+                reason=pl.when(pl.col("unused") & outcome.is_in(_FAILURES))
+                .then(pl.lit("UNUSED_ADDRESS"))
+                .otherwise(outcome),
+            )
+        )
+
+
+def _failed(theta0: float) -> int:
+    return micro_nats(math.log((1 - THETA1) / (1 - theta0)))
+
+
+def _answered(theta0: float) -> int:
+    return micro_nats(math.log(THETA1 / theta0))
