@@ -80,7 +80,7 @@ class LateralMovementDetector:
         self._rarity = rarity
 
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
-        """Evidence from new edges (`Edges.observe`), one row each; `parts` says what makes it up."""
+        """Evidence from new edges (`Edges.observe`), one row each; `parts` says of what."""
         rows = new_edges.filter(
             ~is_external(pl.col("peer")) | (pl.col("peer_ip") == METADATA_ADDRESS),
             pl.col("protocol").is_in(["TCP", "UDP"]),
