@@ -17,7 +17,6 @@ import polars as pl
 
 from sidelong.features.bounds import Bounds
 from sidelong.features.membership import is_member
-from sidelong.features.names import REVERSE_ZONES
 from sidelong.features.sums import OneSidedSums
 from sidelong.ingest.keys import hash_columns
 from sidelong.ingest.table import Table
@@ -30,7 +29,13 @@ ALERT_BYTES: Final = 1_024
 _LEAK_BYTES_PER_DAY: Final = 4_096
 _SCALE: Final = 1_000  # levels are kept in thousandths of a byte, so that the leak has a grain
 _WEEK_NS: Final = 7 * 86_400_000_000_000
-_REVERSE_BYTES: Final = {"in-addr.arpa": 4, "ip6.arpa": 16}
+
+# An address written as labels says no more than the address: reverse lookups and blacklists.
+_IPV4_LABELS: Final = r"^\d{1,3}(\.\d{1,3}){1,3}$"
+_IPV6_LABELS: Final = r"^[0-9a-f](\.[0-9a-f]){15,31}$"
+
+# No stub resolver asks for these of its own accord; tunnels like them for the room they give.
+_TUNNEL_TYPES: Final = ("NULL", "KEY", "TYPE65399")
 
 
 def name_keys(lookups: pl.DataFrame) -> np.typing.NDArray[np.uint64]:
@@ -41,6 +46,19 @@ def name_keys(lookups: pl.DataFrame) -> np.typing.NDArray[np.uint64]:
 def bucket_level(level: pl.Expr) -> pl.Expr:
     """The bucket behind an evidence level, in thousandths of a byte, where no allowance applied."""
     return level * (ALERT_BYTES * _SCALE) // ALERT
+
+
+def _new_bytes() -> pl.Expr:
+    """How much a never-seen name says: its text below the domain, or the address it spells."""
+    text = pl.col("subdomain")
+    return (
+        pl.when(text.str.contains(_IPV4_LABELS))
+        .then(4)
+        .when(text.str.contains(_IPV6_LABELS))
+        .then(16)
+        .otherwise(text.str.len_bytes())
+        .cast(pl.Int64)
+    )
 
 
 class DnsExfiltrationDetector:
@@ -83,19 +101,16 @@ class DnsExfiltrationDetector:
             return NO_EVIDENCE
         rows = rows.unique("key", keep="first", maintain_order=True)
         self._names.put(rows["key"].to_numpy(), seen=rows["time"].to_physical().to_numpy())
-        domain = pl.col("domain")
-        rows = rows.with_columns(
-            bytes=pl.when(domain.is_in(REVERSE_ZONES))
-            .then(domain.replace_strict(_REVERSE_BYTES, default=0, return_dtype=pl.Int64))
-            .otherwise(pl.col("subdomain").str.len_bytes())
-            .cast(pl.Int64),
+        doubled = pl.col("dns_type").is_in(_TUNNEL_TYPES).fill_null(False)
+        rows = rows.with_columns(bytes=_new_bytes()).with_columns(
+            charge=pl.col("bytes") * pl.when(doubled).then(2 * _SCALE).otherwise(_SCALE),
             group=pl.Series(hash_columns(rows, ["actor", "domain"]), dtype=pl.UInt64),
         )
         rows = rows.with_columns(
             filled=pl.Series(
                 self._buckets.add(
                     rows["group"].to_numpy(),
-                    charge=rows["bytes"].to_numpy() * _SCALE,
+                    charge=rows["charge"].to_numpy(),
                     leak=np.zeros(rows.height, np.int64),
                     time_ns=rows["time"].to_physical().to_numpy(),
                 )
@@ -113,7 +128,7 @@ class DnsExfiltrationDetector:
                 reason=pl.col("dns_type").fill_null("QUERY"),
                 sample="dns_name",
                 # In nats, a full bucket is an alert: the limit is what h stands for.
-                log_evidence=pl.col("bytes") * _SCALE * ALERT // pl.col("limit"),
+                log_evidence=pl.col("charge") * ALERT // pl.col("limit"),
                 level=pl.col("filled") * ALERT // pl.col("limit"),
             ).with_columns(decisive=crosses(pl.col("level"), pl.col("log_evidence")))
         )

@@ -30,6 +30,9 @@ _TIME: Final = pl.Datetime("ns", "UTC")
 _CONTACT: Final = ("actor", "peer", "object", "port", "edge_port", "protocol")
 _SECOND: Final = "1s"
 
+# Time and discovery services say nothing of where a workload turns; a DNS lookup begins a contact.
+_NO_EXPERIENCE: Final = tuple(port for port in COMMON_PORTS if port != 53)
+
 TROUBLE_SCHEMA: Final = schema_of(
     {"actor": pl.String, "since": _TIME, "until": _TIME, "domain": pl.String}
 )
@@ -141,7 +144,7 @@ class Habits:
     def _workloads(self, contacts: pl.DataFrame) -> pl.DataFrame:
         """How well each actor is known; services that everybody uses are no experience."""
         edges = (
-            contacts.filter(~pl.col("edge_port").is_in(COMMON_PORTS))
+            contacts.filter(~pl.col("edge_port").is_in(_NO_EXPERIENCE))
             .group_by("actor", "peer", "edge_port", "protocol")
             .agg(pl.col("active_seconds").sum())
         )
