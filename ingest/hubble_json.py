@@ -42,7 +42,7 @@ class HubbleJsonFile:
             for block in line_blocks(stream, since, self.block_bytes):
                 flows, bad = self._decode(reader, block)
                 if block.last and (damaged := damage(stream)):
-                    bad += BadRows(1, (f"{self.name}: {damaged}; what came before was read",))
+                    bad = BadRows(1, (f"{self.name}: {damaged}; what came before was read",)) + bad
                 if flows.height or bad.count or block.end > block.start:
                     yield Batch(flows, block.end, consumed(stream, block.end), bad)
 

@@ -23,8 +23,8 @@ __all__ = ["LONGEST_LINE", "Block", "JsonReader", "line_blocks"]
 LONGEST_LINE: Final = 10 << 20
 """Bytes. A longer line is skipped without being held."""
 
-_CHUNK: Final = 128 << 10
-_MOST_LINES: Final = 64 << 10  # in a block: short lines cost more per byte once they are columns
+_CHUNK: Final = 64 << 10
+_MOST_LINES: Final = 32 << 10  # in a block: short lines cost more per byte once they are columns
 _DEEPEST: Final = 128  # objects and arrays within each other, where DuckDB gives up on a file
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^][{}"]+')
 

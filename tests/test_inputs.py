@@ -49,7 +49,7 @@ def test_a_file_is_what_it_begins_like_whatever_its_name(tmp_path: Path, shop: P
     later = conform(
         pl.DataFrame(
             {"time": ["2026-11-24T00:00:00Z"], "src": ["a/b"], "src_port": [7]}
-        ).with_columns(pl.col("time").str.to_datetime())
+        ).with_columns(pl.col("time").str.to_datetime("%+"))
     )
     files = [
         written(tmp_path / "one.pcap", line(1, port=1)),
