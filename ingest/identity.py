@@ -59,7 +59,7 @@ class Identities:
         self._domains: Final = Memory(["name"], capacity=200_000, within_ns=24 * _HOUR)
 
     @property
-    def evictions(self) -> int:
+    def evicted(self) -> int:
         """What was forgotten for want of room."""
         return self._pods.evicted + self._addresses.evicted + self._domains.evicted
 
@@ -84,10 +84,10 @@ class Identities:
             *dst.select(name.alias("dst"), pl.col("shown_pod").alias("dst_pod")),
         )
 
-    def tick(self, now_ns: int) -> None:
+    def tidy(self, now_ns: int) -> None:
         """Forget what is too old, then the oldest beyond capacity."""
         for memory in (self._pods, self._addresses, self._domains):
-            memory.tick(now_ns)
+            memory.tidy(now_ns)
 
     def snapshot(self) -> IdentityState:
         """All that was learnt, as a value."""

@@ -27,8 +27,8 @@ class MemoryState(TypedDict):
 class Memory:
     """Facts by 64-bit key, each a row of texts; bounded.
 
-    columns: the texts of a fact. capacity: keys left by `tick`, those learnt last. within_ns: how
-    old a fact may be, by the clock, to be recalled; after that `tick` drops it.
+    columns: the texts of a fact. capacity: keys left by `tidy`, those learnt last. within_ns: how
+    old a fact may be, by the clock, to be recalled; after that `tidy` drops it.
     """
 
     def __init__(self, columns: Sequence[str], *, capacity: int, within_ns: int) -> None:
@@ -70,7 +70,7 @@ class Memory:
         self._learn(facts)
         return answers.select(pl.when(young).then(pl.col(c)).alias(c) for c in answers.columns)
 
-    def tick(self, now_ns: int) -> None:
+    def tidy(self, now_ns: int) -> None:
         """Drop facts too old to be recalled, then the oldest beyond capacity."""
         self._table.tidy(now_ns)
 

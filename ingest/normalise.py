@@ -39,7 +39,7 @@ class Normaliser:
     """Turns the pieces of `Clock.cut` into frames of `NORMAL_SCHEMA`.
 
     What becomes of a row depends on it and on the rows before it, never on where the stream is cut,
-    as long as `tick` is called between the same rows. Rows keep their order; twins go missing.
+    as long as `tidy` is called between the same rows. Rows keep their order; twins go missing.
     """
 
     def __init__(self, pods: PodMap | None = None) -> None:
@@ -49,10 +49,10 @@ class Normaliser:
         self._resolvers: Final = Resolvers()
 
     @property
-    def evictions(self) -> int:
+    def evicted(self) -> int:
         """What was forgotten before its time because a table was full."""
         steps = (self._identities, self._orientation, self._twins, self._resolvers)
-        return sum(step.evictions for step in steps)
+        return sum(step.evicted for step in steps)
 
     def normalise(self, flows: pl.DataFrame) -> pl.DataFrame:
         """One piece of the stream, normalised.
@@ -65,12 +65,12 @@ class Normaliser:
         single = self._twins.drop(self._orientation.orient(named))
         return self._resolvers.mark(single).select(NORMAL_SCHEMA.names())
 
-    def tick(self, now_ns: int) -> None:
+    def tidy(self, now_ns: int) -> None:
         """Let state expire, and evict what is beyond capacity; `now_ns` is a tick of the clock."""
-        self._identities.tick(now_ns)
-        self._orientation.tick(now_ns)
-        self._twins.tick(now_ns)
-        self._resolvers.tick(now_ns)
+        self._identities.tidy(now_ns)
+        self._orientation.tidy(now_ns)
+        self._twins.tidy(now_ns)
+        self._resolvers.tidy(now_ns)
 
     def snapshot(self) -> NormaliserState:
         """All state as a value: frames, arrays and numbers, without a reference into it."""

@@ -46,7 +46,7 @@ class Orientation:
         )
 
     @property
-    def evictions(self) -> int:
+    def evicted(self) -> int:
         """Connections forgotten for want of room."""
         return self._connections.evicted
 
@@ -69,7 +69,7 @@ class Orientation:
         reply = flows["reply"].scatter(rows["at"], pl.Series(self._decide(rows)))
         return flows.with_columns(reply.alias("reply"))
 
-    def tick(self, now_ns: int) -> None:
+    def tidy(self, now_ns: int) -> None:
         """Forget idle connections, then the longest idle beyond capacity."""
         self._connections.tidy(now_ns)
 

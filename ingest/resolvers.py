@@ -24,7 +24,7 @@ class Resolvers:
         self._questions: Final = Memory([], capacity=200_000, within_ns=_WITHIN_NS)
 
     @property
-    def evictions(self) -> int:
+    def evicted(self) -> int:
         """Questions forgotten for want of room."""
         return self._questions.evicted
 
@@ -62,9 +62,9 @@ class Resolvers:
         marks = pl.repeat(False, len(flows), eager=True).scatter(passed_on, True)
         return flows.with_columns(forwarded=marks)
 
-    def tick(self, now_ns: int) -> None:
+    def tidy(self, now_ns: int) -> None:
         """Forget old questions, then the oldest beyond capacity."""
-        self._questions.tick(now_ns)
+        self._questions.tidy(now_ns)
 
     def snapshot(self) -> MemoryState:
         """The questions remembered, as a value."""

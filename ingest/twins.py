@@ -41,7 +41,7 @@ class Twins:
         self._events: Final = Table({"time": np.int64}, capacity=1_000_000, ttl_ns=_KEEP_NS)
 
     @property
-    def evictions(self) -> int:
+    def evicted(self) -> int:
         """Events forgotten for want of room."""
         return self._events.evicted
 
@@ -65,7 +65,7 @@ class Twins:
         stays[rows["at"].to_numpy()] = kept
         return flows.filter(pl.Series(stays))
 
-    def tick(self, now_ns: int) -> None:
+    def tidy(self, now_ns: int) -> None:
         """Forget old events, then the oldest beyond capacity."""
         self._events.tidy(now_ns)
 

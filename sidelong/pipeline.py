@@ -56,7 +56,7 @@ class Pipeline:
     @property
     def evicted(self) -> int:
         """State dropped for want of room; above zero, sight is narrowed."""
-        return self._detectors.evicted + self._correlator.evicted
+        return self._normaliser.evicted + self._detectors.evicted + self._correlator.evicted
 
     def process(self, flows: pl.DataFrame) -> list[Incident]:
         """The incidents that these flows open, grow or close, in order.
@@ -110,7 +110,7 @@ class Pipeline:
 
     def tick(self, now_ns: int) -> list[Incident]:
         """Tidy every stage at an event-time tick; the incidents that close then."""
-        self._normaliser.tick(now_ns)
+        self._normaliser.tidy(now_ns)
         self._detectors.tidy(now_ns)
         return self._correlator.tick(now_ns)
 

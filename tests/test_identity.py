@@ -28,7 +28,7 @@ def attach(*rows: dict[str, Any], pods: PodMap | None = None) -> pl.DataFrame:
     identities, found = Identities(pods), []
     for piece, tick in Clock().cut(flows):
         if tick is not None:
-            identities.tick(tick)
+            identities.tidy(tick)
         found.append(identities.attach(piece))
     return pl.concat(found)
 
@@ -219,5 +219,5 @@ def test_a_table_that_overflows_says_how_much_it_forgot() -> None:
     identities = Identities()
     for piece, _ in Clock().cut(frame):
         identities.attach(piece)
-    identities.tick(10 * 10**9)
-    assert identities.evictions == 3
+    identities.tidy(10 * 10**9)
+    assert identities.evicted == 3

@@ -98,7 +98,7 @@ class Judged:
         for batch in batches:
             for piece, tick_ns in self.clock.cut(batch):
                 if tick_ns is not None:
-                    self.normaliser.tick(tick_ns)
+                    self.normaliser.tidy(tick_ns)
                     self.detectors.tidy(tick_ns)
                 found.append(self.detectors.observe(self.normaliser.normalise(piece)))
         return pl.concat(found)
@@ -163,6 +163,9 @@ BOUND_OF = {
     "stories": "workloads",
     "outages/seen": "ledger",
     "watermark/waiting": "ledger",
+    "shared_domains/names": "names",
+    "shared_domains/buckets": "sums",
+    "shared_domains/asked": "sums",
     "open": "incidents",
 }
 

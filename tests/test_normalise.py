@@ -48,7 +48,7 @@ def run(
             normaliser.restore(state)
         for piece, tick in clock.cut(frame[low:high]):
             if tick is not None:
-                normaliser.tick(tick)
+                normaliser.tidy(tick)
             found.append(normaliser.normalise(piece))
     return pl.concat(found) if found else NORMAL_SCHEMA.to_frame()
 

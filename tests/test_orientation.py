@@ -34,7 +34,7 @@ def replies(*rows: dict[str, Any]) -> list[bool | None]:
     orientation, found = Orientation(), list[bool | None]()
     for piece, tick in Clock().cut(conform(frame.with_columns(time=seconds))):
         if tick is not None:
-            orientation.tick(tick)
+            orientation.tidy(tick)
         found += orientation.orient(piece)["reply"].to_list()
     return found
 
@@ -137,8 +137,8 @@ def test_a_connection_idle_for_more_than_five_minutes_is_forgotten() -> None:
     frame = conform(pl.DataFrame([there(reply=True)]).with_columns(time=pl.lit(0)))
     [(piece, _)] = Clock().cut(frame)
     orientation.orient(piece)
-    orientation.tick(300 * 10**9)
+    orientation.tidy(300 * 10**9)
     assert len(orientation.snapshot()["key"]) == 1
-    orientation.tick(310 * 10**9)
+    orientation.tidy(310 * 10**9)
     assert len(orientation.snapshot()["key"]) == 0
-    assert orientation.evictions == 0
+    assert orientation.evicted == 0

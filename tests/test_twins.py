@@ -35,7 +35,7 @@ def kept(*rows: tuple[float | None, dict[str, Any]]) -> list[float | None]:
     twins, found = Twins(), list[float | None]()
     for piece, tick in Clock().cut(frame):
         if tick is not None:
-            twins.tick(tick)
+            twins.tidy(tick)
         found += [None if t is None else t / MS for t in twins.drop(piece)["time"].to_physical()]
     return found
 
@@ -117,5 +117,5 @@ def test_an_event_is_forgotten_after_a_minute() -> None:
     [(piece, _)] = Clock().cut(frame)
     twins.drop(piece)
     assert len(twins.snapshot()["key"]) == 1
-    twins.tick(70 * 1000 * MS)
+    twins.tidy(70 * 1000 * MS)
     assert len(twins.snapshot()["key"]) == 0
