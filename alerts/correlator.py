@@ -15,6 +15,7 @@ from sidelong.alerts.incident import Incident
 from sidelong.alerts.ledger import Ledger, Place
 from sidelong.alerts.open_incident import OpenIncident
 from sidelong.alerts.outages import Outages
+from sidelong.alerts.shared_domains import SharedDomains
 from sidelong.alerts.stories import Stories
 from sidelong.alerts.watermark import Watermark
 from sidelong.features.bounds import Bounds
@@ -63,18 +64,20 @@ class Correlator:
         self._open: dict[tuple[str, str], OpenIncident] = {}
         self._outages = Outages(bounds.ledger)
         self._watermark = Watermark(bounds.ledger)
+        self._shared_domains = SharedDomains(bounds)
         self._parts: dict[str, _Part] = {
             "ledger": self._ledger,
             "stories": self._stories,
             "chains": self._chains,
             "outages": self._outages,
             "watermark": self._watermark,
+            "shared_domains": self._shared_domains,
         }
 
     @property
     def evicted(self) -> int:
         """Evidence dropped because there was too much at once."""
-        return self._ledger.evicted + self._watermark.evicted
+        return self._ledger.evicted + self._watermark.evicted + self._shared_domains.evicted
 
     def consume(self, evidence: pl.DataFrame, pulse: pl.DataFrame) -> list[Incident]:
         """The incidents that this evidence opens or grows, in the order of the deciding rows.
@@ -82,8 +85,7 @@ class Correlator:
         evidence: `EVIDENCE_SCHEMA` in stream order. pulse: `PULSE_SCHEMA`, every row of the same
         stretch of the stream, which lies within one event-time tick.
         """
-        waits = (pl.col("decisive") & _needs_others()) | (pl.col("kind") == "lateral_movement")
-        released = self._watermark.pass_on(evidence.filter(waits), pulse)
+        released = self._watermark.pass_on(evidence.filter(_waits()), pulse)
         if evidence.is_empty() and released.is_empty():
             return []
         self._outages.add(evidence)
@@ -136,6 +138,8 @@ class Correlator:
         at_once = evidence.filter(pl.col("decisive"), ~_needs_others()).with_columns(
             place=pl.col("row"), place_sub=pl.col("sub"), joint=False
         )
+        shared = self._shared_domains.judge(released)
+        released = released.filter(pl.col("statistic") != "bucket").vstack(shared)
         joint = released.with_columns(place_sub=pl.lit(_LAST, pl.UInt32), joint=True)
         deciders = pl.concat([at_once, joint.select(at_once.columns)]).with_columns(
             time_ns=pl.col("time").to_physical()
@@ -159,6 +163,8 @@ class Correlator:
         if decider["kind"] == "lateral_movement":
             strange = not decider["joint"] or (hop is not None and self._is_chain(hop))
             return strange and not self._scanning(decider, evidence)
+        if decider["statistic"] == "cluster":
+            return len(self._accomplices(decider)) > 1
         if decider["joint"]:
             return self._is_inexcusable(decider, evidence)
         return True
@@ -177,6 +183,9 @@ class Correlator:
         )
         if hop:
             incident.chain(hop.path, hop.evidence)
+        if decider["statistic"] == "cluster":
+            incident.totals.accomplices = self._accomplices(decider)
+            incident.totals.level = decider["level"]
         decided = (decider["row"], decider["sub"])
         climb = self._ledger.climb(decider["group"], decided, place, evidence)
         if climb.is_empty():  # evicted in the meantime: the decider itself is still at hand
@@ -219,6 +228,9 @@ class Correlator:
             return True
         return self._ledger.level(decider["actor"], "scan", place, since_ns, evidence) >= INFO
 
+    def _accomplices(self, decider: dict[str, Any]) -> list[str]:
+        return self._shared_domains.accomplices(decider["domain"], decider["place"])
+
     def _is_inexcusable(self, decider: dict[str, Any], evidence: pl.DataFrame) -> bool:
         """Whether a sweep remains one without the destinations that failed for everybody."""
         decided = (decider["row"], decider["sub"])
@@ -257,6 +269,12 @@ class Correlator:
 
     def _groups(self) -> list[int]:
         return [group for incident in self._open.values() for group in incident.totals.groups]
+
+
+def _waits() -> pl.Expr:
+    """Evidence whose meaning may depend on other actors: new edges, sweeps, never-seen names."""
+    sweep = pl.col("decisive") & _needs_others()
+    return sweep | (pl.col("kind") == "lateral_movement") | (pl.col("statistic") == "bucket")
 
 
 def _needs_others() -> pl.Expr:

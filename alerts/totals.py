@@ -30,7 +30,7 @@ class Totals:
 
     Exact but for distinct peers and ports, which are counted up to 10,000. `statistic` is the sum
     that decided, `level` the highest any sum reached (micro-nats), `parts` how the deciding
-    evidence was made up.
+    evidence was made up, `accomplices` the workloads that shared in it.
     """
 
     kind: Kind
@@ -51,6 +51,7 @@ class Totals:
     zones: Zones = field(default_factory=Zones)
     reasons: dict[str, int] = field(default_factory=dict)
     parts: list[dict[str, Any]] = field(default_factory=list)
+    accomplices: list[str] = field(default_factory=list)
 
     def fold(self, rows: pl.DataFrame) -> None:
         """Add evidence to the totals."""
@@ -98,7 +99,8 @@ class Totals:
         if self.statistic == "bypass":
             return {"resolvers": len(self.peers)}
         if self.kind == "dns_exfiltration":
-            return {"queries": self.rows, "bytes": self.bytes, "domains": len(self.peers)}
+            found = {"queries": self.rows, "bytes": self.bytes, "domains": len(self.peers)}
+            return found | ({"workloads": len(self.accomplices)} if self.accomplices else {})
         if self.kind == "lateral_movement":
             return {"edges": self.rows, "peers": len(self.peers)}
         taken_back = self.reasons.get("TAKEN_BACK", 0)

@@ -128,10 +128,17 @@ def _dns(totals: Totals) -> str:
             f"{_listed([f'{target.ip}:{target.port}' for target in totals.targets])}."
         )
     counts = totals.counts()
+    zones = _listed([str(target.domain) for target in totals.objects()])
+    if totals.accomplices:
+        others = [name for name in totals.accomplices if name != totals.actor]
+        return (
+            f"{_who(totals)} and {_listed(others)} together carried over 4,096 bytes out in "
+            f"never-seen names under {zones}."
+        )
     types = ", ".join(list(totals.reasons)[:3])
     return (
         f"{_who(totals)} carried {counts['bytes']:,} bytes out in {counts['queries']:,} never-seen "
-        f"names ({types}) under {_listed([str(target.domain) for target in totals.objects()])} "
+        f"names ({types}) under {zones} "
         f"{_within(totals)}."
     )
 

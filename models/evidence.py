@@ -95,17 +95,17 @@ NO_EVIDENCE: Final = EVIDENCE_SCHEMA.to_frame()
 """What a detector returns most of the time."""
 
 
-def crosses(level: pl.Expr, charge: pl.Expr) -> pl.Expr:
-    """Whether a sum that stands at `level` after `charge` crossed `ALERT` or a doubling of it.
+def crosses(level: pl.Expr, charge: pl.Expr, threshold: int = ALERT) -> pl.Expr:
+    """Whether a sum that stands at `level` after `charge` crossed its threshold, or a doubling.
 
     A property of the row alone: to ask again at doublings lets a decision that was put off be taken
     later, without remembering that it was.
     """
-    return (charge > 0) & (_doublings(level) > _doublings(level - charge))
+    return (charge > 0) & (_doublings(level, threshold) > _doublings(level - charge, threshold))
 
 
-def _doublings(level: pl.Expr) -> pl.Expr:
-    return pl.when(level >= ALERT).then((level / ALERT).log(2).floor() + 1).otherwise(0)
+def _doublings(level: pl.Expr, threshold: int) -> pl.Expr:
+    return pl.when(level >= threshold).then((level / threshold).log(2).floor() + 1).otherwise(0)
 
 
 def as_evidence(rows: pl.DataFrame) -> pl.DataFrame:
