@@ -1,20 +1,8 @@
-"""First contacts and how they ended.
+"""First contacts: the first use of an (actor, peer, port, protocol) within a day.
 
-A contact is (actor, peer, port, protocol); its first use within a day is a *first contact*, the unit
-of scan detection (Jung et al., "Fast Portscan Detection Using Sequential Hypothesis Testing", 2004).
-A peer that is a known workload counts as one, whatever its addresses; anything else by address.
-
-Outcomes are read from the events of either direction:
-
-    ANSWERED    a SYN-ACK, data, any reply that is not a bare reset
-    REFUSED     a reset, or an ICMP error that quotes the attempt
-    DENIED      dropped by policy
-    UNANSWERED  nothing bears a time within one second of the attempt; its moment is attempt + 1 s
-    TAKEN_BACK  an answer came after all, and the UNANSWERED before it does not count
-
-Probes without SYN (FIN, NULL, XMAS) and UDP can go unanswered too; a lone ACK or data segment cannot,
-for it may belong to a connection that is older than the capture, yet a reset or an ICMP error that it
-provokes counts.
+They are the unit of scan detection (Jung et al., "Fast Portscan Detection Using Sequential
+Hypothesis Testing", 2004). A peer that is a known workload counts as one, whatever its addresses;
+anything else by address. How a first contact can end stands in `outcomes`.
 """
 
 from typing import Any, Final
@@ -26,58 +14,23 @@ from numpy.typing import NDArray
 from sidelong.features.bounds import Bounds
 from sidelong.features.events import ANSWER, DENIAL, PROBE, REFUSAL, event_of, is_stealth
 from sidelong.features.membership import is_member
+from sidelong.features.outcomes import (
+    NO_ANSWER_NS,
+    NO_OUTCOMES,
+    OUTCOMES,
+    WAITING_SCHEMA,
+    decided_at,
+    ordered,
+    silences,
+)
 from sidelong.ingest.keys import hash_column, hash_columns
-from sidelong.ingest.schema import PROTOCOLS, schema_of
+from sidelong.ingest.schema import schema_of
 from sidelong.ingest.table import Table
 
-__all__ = [
-    "NO_ANSWER_NS",
-    "NO_OUTCOMES",
-    "OUTCOMES",
-    "OUTCOME_SCHEMA",
-    "Contacts",
-    "contact_keys",
-    "contact_object",
-]
-
-NO_ANSWER_NS: Final = 1_000_000_000
-OUTCOMES: Final = pl.Enum(["ANSWERED", "REFUSED", "DENIED", "UNANSWERED", "TAKEN_BACK"])
-OUTCOME_SCHEMA: Final = schema_of(
-    {
-        "row": pl.UInt64,
-        "sub": pl.UInt8,
-        "time": pl.Datetime("ns", "UTC"),
-        "actor": pl.String,
-        "actor_pod": pl.String,
-        "actor_ip": pl.String,
-        "peer": pl.String,
-        "object": pl.String,
-        "object_ip": pl.String,
-        "port": pl.UInt16,
-        "protocol": PROTOCOLS,
-        "stealth": pl.Boolean,
-        "outcome": OUTCOMES,
-        "key": pl.UInt64,
-    }
-)
-"""One row per outcome, in the order of the rows that decided them (`row`, then `sub`).
-
-`object` is the peer when it is a workload or a domain, else its address; `stealth` marks probes
-without SYN; `key` is the contact's, as `contact_keys` computes it.
-"""
+__all__ = ["Contacts", "contact_keys", "contact_object"]
 
 _NEW, _PENDING, _ENDED, _SILENT = -1, 0, 1, 2
 _DAY_NS: Final = 86_400_000_000_000
-_WAITING_SCHEMA: Final = schema_of(
-    {
-        **{name: OUTCOME_SCHEMA[name] for name in OUTCOME_SCHEMA if name != "outcome"},
-        "due": pl.Int64,
-    }
-)
-
-NO_OUTCOMES: Final = OUTCOME_SCHEMA.to_frame()
-"""What `Contacts.observe` returns once a stream is well known."""
-
 _FIRST: Final = schema_of(
     {
         "key": pl.UInt64,
@@ -127,14 +80,14 @@ class Contacts:
     """Tells first contacts and their outcomes from a stream of oriented flows.
 
     known: sorted contact keys of the baseline, which are no first contacts. Bounded by
-    `bounds.contacts` and `bounds.waiting`; what is beyond goes at ticks and is counted in `evicted`.
+    `bounds.contacts` and `bounds.waiting`; what is beyond goes at ticks and counts as evicted.
     """
 
     def __init__(self, known: NDArray[np.uint64], bounds: Bounds) -> None:
         self._known = known
         self._table = Table({"state": np.int8}, capacity=bounds.contacts, ttl_ns=_DAY_NS)
         self._waiting_bound = bounds.waiting
-        self._waiting = _WAITING_SCHEMA.to_frame()
+        self._waiting = WAITING_SCHEMA.to_frame()
         self._given_up = 0
 
     @property
@@ -157,12 +110,12 @@ class Contacts:
 
     def finish(self, row: int) -> pl.DataFrame:
         """The outcomes of an idle or ended stream: whatever still waits is UNANSWERED, at `row`."""
-        outcomes = _silences(
+        outcomes = silences(
             self._waiting, pl.repeat(row, self._waiting.height, dtype=pl.UInt64, eager=True)
         )
         self._settle(outcomes)
         self._waiting = self._waiting.clear()
-        return _ordered(outcomes)
+        return ordered(outcomes)
 
     def tidy(self, now_ns: int) -> None:
         """Forget at an event-time tick what is older than a day or beyond the bounds."""
@@ -187,7 +140,7 @@ class Contacts:
         self._given_up = state["given_up"]
 
     def _first_events(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """One row per contact outside the baseline: its state so far, its first event of each kind."""
+        """Contacts outside the baseline: their state so far, their first event of each kind."""
         seen = rows.filter(pl.col("event") > 0, pl.col("port").is_not_null())
         seen = seen.with_columns(pl.Series("object_key", _object_keys(seen), dtype=pl.UInt64))
         keys = contact_keys(seen)
@@ -220,18 +173,18 @@ class Contacts:
         )
 
     def _attempts(self, rows: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
-        """New contacts that begin with a probe: they wait, if only until a later row of this batch."""
+        """New contacts that begin with a probe: they wait, if only until a later row in hand."""
         probed = first.filter(
             pl.col("state") == _NEW, (pl.col("probe") < pl.col("end")).fill_null(True)
         ).drop_nulls("probe")
         return (
-            _gather(rows, probed["probe"])
+            rows[probed["probe"].cast(pl.UInt32)]
             .with_columns(
                 key=probed["key"],
                 sub=pl.lit(0, pl.UInt8),
                 due=pl.col("time").to_physical() + NO_ANSWER_NS,
             )
-            .select(_WAITING_SCHEMA.names())
+            .select(WAITING_SCHEMA.names())
         )
 
     def _decide(
@@ -252,7 +205,7 @@ class Contacts:
         ended = waiting.filter(in_time)
         silent = waiting.filter(~in_time, pl.col("silent") < rows.height)
         self._waiting = waiting.filter(~in_time, pl.col("silent") >= rows.height).select(
-            _WAITING_SCHEMA.names()
+            WAITING_SCHEMA.names()
         )
         immediate = first.filter(
             pl.col("state") == _NEW, (pl.col("end") <= pl.col("probe")).fill_null(True)
@@ -268,16 +221,16 @@ class Contacts:
         ).drop_nulls("answer")
         outcomes = pl.concat(
             [
-                _outcomes(rows, ended["end"], ended["key"], ended["ending"], ended["stealth"]),
-                _outcomes(rows, immediate["end"], immediate["key"], immediate["ending"]),
-                _outcomes(rows, back["answer"], back["key"], _repeat("TAKEN_BACK", back.height)),
-                _silences(silent, rows["row"].gather(silent["silent"])),
+                decided_at(rows, ended["end"], ended["key"], ended["ending"], ended["stealth"]),
+                decided_at(rows, immediate["end"], immediate["key"], immediate["ending"]),
+                decided_at(rows, back["answer"], back["key"], pl.lit("TAKEN_BACK", OUTCOMES)),
+                silences(silent, rows["row"].gather(silent["silent"])),
             ]
         )
         self._settle(outcomes)
         began = self._waiting.filter(pl.col("key").is_in(first["key"].implode()))
         self._put(began["key"], began["due"] - NO_ANSWER_NS, _PENDING)
-        return _ordered(outcomes)
+        return ordered(outcomes)
 
     def _settle(self, outcomes: pl.DataFrame) -> None:
         last = outcomes.sort("row", "sub").unique("key", keep="last", maintain_order=True)
@@ -291,42 +244,3 @@ class Contacts:
             state=np.full(keys.len(), state, np.int8),
             seen=seen_ns.cast(pl.Int64).to_numpy(),
         )
-
-
-def _gather(rows: pl.DataFrame, at: pl.Series) -> pl.DataFrame:
-    return rows[at.cast(pl.UInt32)]
-
-
-def _repeat(outcome: str, times: int) -> pl.Series:
-    return pl.repeat(outcome, times, dtype=OUTCOMES, eager=True)
-
-
-def _outcomes(
-    rows: pl.DataFrame,
-    at: pl.Series,
-    keys: pl.Series,
-    outcomes: pl.Series,
-    stealth: pl.Series | None = None,
-) -> pl.DataFrame:
-    """Outcomes decided by the rows at the given places."""
-    decided = _gather(rows, at)
-    return decided.with_columns(
-        key=keys,
-        outcome=outcomes,
-        sub=pl.lit(1, pl.UInt8),
-        stealth=decided["stealth"] if stealth is None else stealth,
-    ).select(OUTCOME_SCHEMA.names())
-
-
-def _silences(waiting: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
-    """UNANSWERED outcomes of attempts whose second has passed, noticed at the given rows."""
-    return waiting.with_columns(
-        row=rows,
-        sub=pl.lit(0, pl.UInt8),
-        time=pl.col("due").cast(OUTCOME_SCHEMA["time"]),
-        outcome=pl.lit("UNANSWERED", OUTCOMES),
-    ).select(OUTCOME_SCHEMA.names())
-
-
-def _ordered(outcomes: pl.DataFrame) -> pl.DataFrame:
-    return outcomes.select(OUTCOME_SCHEMA.names()).sort("row", "sub", "time", "key")
