@@ -13,6 +13,7 @@ __all__ = ["Totals"]
 
 _TOLD_TARGETS: Final = 20
 _TOLD_SAMPLES: Final = 5
+_SAMPLE_LENGTH: Final = 256  # a path can be as long as its client likes
 _COUNTED: Final = 10_000  # distinct peers and ports beyond this are no longer told apart
 
 _OUTCOMES: Final = {
@@ -85,7 +86,7 @@ class Totals:
                 )
         for sample in rows["sample"].drop_nulls().head(_TOLD_SAMPLES):
             if len(self.samples) < _TOLD_SAMPLES:
-                self.samples.setdefault(sample)
+                self.samples.setdefault(sample[:_SAMPLE_LENGTH])
 
     def objects(self) -> list[Target]:
         """Towards what, the first twenty; a domain is told as the zone that its names share."""
