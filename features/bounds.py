@@ -1,7 +1,7 @@
 """How much is remembered: the bound of every table, in one place.
 
-At these defaults a flood of all kinds at once stays below 400 MiB. What is beyond a bound goes at the
-next event-time tick, the longest unused first, and is counted as evicted.
+At these defaults a flood of all kinds at once stays below 400 MiB. What is beyond a bound goes at
+the next event-time tick, the longest unused first, and is counted as evicted.
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ __all__ = ["CLUSTER_DOMAIN", "NO_ZONE", "REVERSE_ZONES", "name_parts", "register
 CLUSTER_DOMAIN: Final = "cluster.local"
 REVERSE_ZONES: Final = ("in-addr.arpa", "ip6.arpa")
 NO_ZONE: Final = "(no zone)"
-"""Stands for the zone of names under a top level that cannot exist, as zone-less tunnels make them."""
+"""The zone of names under a top level that cannot exist, as zone-less tunnels make them."""
 
 # A top level that nobody registered but that a person could have chosen: `pirate.sea`, `db.corp`.
 _WORD: Final = r"^[a-z]{2,16}$|^xn--"
@@ -29,7 +29,8 @@ def name_parts(names: pl.Series, *, cluster_domain: str = CLUSTER_DOMAIN) -> pl.
 
     Takes names in lower case without a trailing dot; returns, row for row, `domain` (the registered
     domain, a reverse zone or `NO_ZONE`; null for names that stay in the cluster and for single
-    labels), `subdomain` (the text below it, "" if none) and `internal` (asks the cluster's own zone).
+    labels), `subdomain` (the text below it, "" if none) and `internal` (asks the cluster's own
+    zone).
 
     >>> name_parts(pl.Series(["a.b.example.co.uk", "web.shop.svc.cluster.local"])).rows()
     [('example.co.uk', 'a.b', False), (None, '', True)]

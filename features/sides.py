@@ -20,9 +20,9 @@ DYNAMIC_PORT: Final = 32768
 """From here up Linux picks client ports; RPC services there have no habitual number."""
 
 SIDES: Final = ("actor", "actor_pod", "actor_ip", "peer", "peer_pod", "peer_ip", "port")
-"""The columns that `sides` adds, beside `actor_key` and `peer_key`, which `hash_columns` takes up."""
+"""What `sides` adds, beside `actor_key` and `peer_key`, which `hash_columns` takes up."""
 
-# Kubelet and Cilium probe every endpoint; probing is their work, and they see pods before they serve.
+# Kubelet and Cilium probe every endpoint, as is their work, and see pods before they serve.
 _PROBERS: Final = ("reserved:health", "reserved:host")
 
 # Multicast, broadcast, unspecified and link-local addresses have no owner to be judged by.

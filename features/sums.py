@@ -41,10 +41,10 @@ def one_sided(segments: Segments, charge: Integers, leak: Integers, carried: Int
 class OneSidedSums:
     """One-sided sums by 64-bit group, carried from batch to batch.
 
-    leak_per_day: lost with time, in the unit of the charges, below 1e11. threshold: a sum that reached it and
-    then saw no charge for `silence_ns` starts again at zero, as its incident closes then.
-    Bounded: at most `capacity` groups, the longest untouched dropped first; none lives past `ttl_ns`
-    without a charge.
+    leak_per_day: lost with time, in the unit of the charges, below 1e11. threshold: a sum that
+    reached it and then saw no charge for `silence_ns` starts again at zero, as its incident closes
+    then. Bounded: at most `capacity` groups, the longest untouched dropped first; none lives past
+    `ttl_ns` without a charge.
     """
 
     def __init__(
@@ -69,9 +69,10 @@ class OneSidedSums:
     def add(
         self, groups: NDArray[np.uint64], charge: Integers, leak: Integers, time_ns: Integers
     ) -> Integers:
-        """Add `charge` and subtract `leak` (neither negative); the level of each row's group after it.
+        """Add `charge` and subtract `leak`; the level of each row's group after it.
 
-        Rows are in stream order. Time that runs backwards within a group leaks nothing.
+        Neither is negative. Rows are in stream order. Time that runs backwards within a group leaks
+        nothing.
         """
         if not len(groups):
             return np.empty(0, np.int64)
@@ -104,7 +105,7 @@ class OneSidedSums:
         return self._table.get("level", self._table.find(groups), 0)
 
     def tidy(self, now_ns: int) -> None:
-        """Forget at an event-time tick what is old, and settle the sums whose incident has closed."""
+        """Forget at an event-time tick what is old; settle the sums whose incident has closed."""
         level = self._table.column("level")
         quiet = now_ns - self._table.column("seen") >= self._silence_ns
         level[quiet & (level >= self._threshold)] = 0

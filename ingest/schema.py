@@ -10,7 +10,15 @@ from typing import Final
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-__all__ = ["FLOW_SCHEMA", "PROTOCOLS", "TCP_FLAGS", "VERDICTS", "conform", "empty_flows", "schema_of"]
+__all__ = [
+    "FLOW_SCHEMA",
+    "PROTOCOLS",
+    "TCP_FLAGS",
+    "VERDICTS",
+    "conform",
+    "empty_flows",
+    "schema_of",
+]
 
 PROTOCOLS: Final = pl.Enum(["TCP", "UDP", "ICMP", "SCTP", "OTHER"])
 VERDICTS: Final = pl.Enum(["FORWARDED", "DROPPED", "ERROR", "AUDIT", "REDIRECTED", "TRANSLATED"])
@@ -27,7 +35,6 @@ TCP_FLAGS: Final = {
 }
 
 _TIME: Final = pl.Datetime("ns", "UTC")
-
 
 
 def schema_of(columns: Mapping[str, pl.DataType | DataTypeClass]) -> pl.Schema:

@@ -5,12 +5,12 @@ import re
 from typing import Any, Final
 
 import polars as pl
+from streams import START_NS
 
 from sidelong.features.sides import sides
 from sidelong.ingest.clock import Clock
 from sidelong.ingest.keys import hash_strings
 from sidelong.ingest.schema import TCP_FLAGS, conform
-from streams import START_NS
 
 __all__ = ["address", "flows", "lookups", "normal", "oriented"]
 
@@ -43,9 +43,9 @@ def address(name: str) -> str:
 def flows(*told: str) -> pl.DataFrame:
     """Flows in `FLOW_SCHEMA`.
 
-    Each is told as `TIMEs CLIENT -> SERVER:PORT WHAT`, or with `<-` when the server speaks. WHAT is a
-    TCP flag name, DENIED, UNREACHABLE, UDP, `NXDOMAIN name`, `QUERY name`, or an HTTP status with a
-    path, as in `404 /admin`.
+    Each is told as `TIMEs CLIENT -> SERVER:PORT WHAT`, or with `<-` when the server speaks. WHAT is
+    a TCP flag name, DENIED, UNREACHABLE, UDP, `NXDOMAIN name`, `QUERY name`, or an HTTP status with
+    a path, as in `404 /admin`.
     """
     rows = [_row(one) for one in told]
     frame = pl.DataFrame(rows, infer_schema_length=None)

@@ -1,6 +1,7 @@
 """Streams of flows for property tests: small, but full of everything that detectors react to."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final
 
 import polars as pl
@@ -67,7 +68,7 @@ def cuts(size: int) -> st.SearchStrategy[list[int]]:
 def pieces(flows: pl.DataFrame, at: list[int]) -> list[pl.DataFrame]:
     """The flows, cut."""
     bounds = [0, *at, flows.height]
-    return [flows[low:high] for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [flows[low:high] for low, high in pairwise(bounds)]
 
 
 def flows_of(happened: list[tuple[str, int, int, int, int, int]]) -> pl.DataFrame:

@@ -2,10 +2,10 @@
 
 import numpy as np
 import polars as pl
+from builders import oriented
 
 from sidelong.features.bounds import Bounds
 from sidelong.features.contacts import Contacts
-from builders import oriented
 
 
 def outcomes(*told: str) -> list[str]:

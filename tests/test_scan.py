@@ -2,11 +2,11 @@
 
 import polars as pl
 import pytest
+from builders import flows, normal
 
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
 from sidelong.models.evidence import ALERT
-from builders import flows, normal
 
 NETWORKS = frozenset({"10.0.7"})
 
