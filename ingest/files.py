@@ -12,6 +12,8 @@ import os
 import select
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -90,6 +92,8 @@ class _Decompressed(io.RawIOBase):
         super().close()
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        if self._decompressor is None and not (self._output or self._input or self._ended):
+            return self._read_plain(buffer)
         self.fill(1)
         taken = min(len(buffer), len(self._output))
         buffer[:taken] = self._output[:taken]
@@ -162,15 +166,27 @@ class _Decompressed(io.RawIOBase):
         return None
 
     def _read_file(self) -> bytes:
-        try:
+        with self._readable():
             content = self._file.read(_CHUNK) or b""
+        self.consumed += len(content)
+        return content
+
+    def _read_plain(self, buffer: bytearray | memoryview) -> int:
+        with self._readable():
+            size = self._file.readinto(buffer) or 0
+        self.consumed += size
+        self._ended = not size
+        return size
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise SourceError(
                 f"{self._name} cannot be read any further: {error.strerror}",
                 hint="copy it to a local disk and try that",
             ) from error
-        self.consumed += len(content)
-        return content
 
 
 def _packing(start: bytes) -> str | None:

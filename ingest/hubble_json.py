@@ -7,6 +7,7 @@ becomes of a line depends on that line alone, never on those around it.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -37,14 +38,34 @@ class HubbleJsonFile:
     block_bytes: int = 16 << 20
 
     def batches(self, since: int = 0) -> Iterator[Batch]:
-        """The flows after position `since`; lines that cannot be read are counted in `bad`."""
-        with self.open() as stream, JsonReader() as reader:
+        """The flows after position `since`; lines that cannot be read are counted in `bad`.
+
+        While the caller looks at a batch, the next is decoded, in a thread of its own.
+        """
+        with (
+            self.open() as stream,
+            JsonReader() as reader,
+            ThreadPoolExecutor(1, "hubble-json") as decoding,
+        ):
+            waiting: Future[Batch] | None = None
             for block in line_blocks(stream, since, self.block_bytes):
-                flows, bad = self._decode(reader, block)
+                bad = BadRows()
                 if block.last and (damaged := damage(stream)):
-                    bad = BadRows(1, (f"{self.name}: {damaged}; what came before was read",)) + bad
-                if flows.height or bad.count or block.end > block.start:
-                    yield Batch(flows, block.end, consumed(stream, block.end), bad)
+                    bad = BadRows(1, (f"{self.name}: {damaged}; what came before was read",))
+                read = consumed(stream, block.end)
+                started = decoding.submit(self._batch, reader, block, read, bad)
+                if waiting:
+                    yield from _worth_it(waiting.result())
+                waiting = started
+                if block.paused:
+                    yield from _worth_it(waiting.result())
+                    waiting = None
+            if waiting:
+                yield from _worth_it(waiting.result())
+
+    def _batch(self, reader: JsonReader, block: Block, read: int, bad: BadRows) -> Batch:
+        flows, unreadable = self._decode(reader, block)
+        return Batch(flows, block.end, read, bad + unreadable)
 
     def _decode(self, reader: JsonReader, block: Block) -> tuple[pl.DataFrame, BadRows]:
         rows, lines = _rows(reader, block)
@@ -71,17 +92,19 @@ class HubbleJsonFile:
 _Lines = tuple[list[bytes], list[int]]
 
 
+def _worth_it(batch: Batch) -> Iterator[Batch]:
+    """The batch, unless it says nothing: no progress, as at the end of an empty file."""
+    if batch.position or batch.bad.count:
+        yield batch
+
+
 def _rows(reader: JsonReader, block: Block) -> tuple[pl.DataFrame, _Lines | None]:
     """One row per line that is not blank, with its number; the lines, if they had to be split."""
     lines: _Lines | None = None
-    events = reader.read(block.content, EXPORTER_SHAPE.columns)
+    events = reader.read(block.content, block.count, EXPORTER_SHAPE.columns)
     if events is None:
         lines = block.lines()
-        if not lines[0]:
-            return _nothing(reader), lines
-        events = reader.read(lines[0], EXPORTER_SHAPE.columns)
-        if events is None:
-            events = reader.read_each(lines[0], EXPORTER_SHAPE.columns)
+        events = reader.read_each(lines[0], EXPORTER_SHAPE.columns)
     rows = flatten(events, EXPORTER_SHAPE).with_row_index("line")
 
     fits = pl.col("readable") & (pl.col("is_lost") | pl.col("node").is_not_null())
@@ -90,17 +113,10 @@ def _rows(reader: JsonReader, block: Block) -> tuple[pl.DataFrame, _Lines | None
         return rows, lines
     lines = lines or block.lines()
     again = [lines[0][line] for line in others]
-    events = reader.read(again, EVERY_SHAPE.columns)
-    if events is None:
-        events = reader.read_each(again, EVERY_SHAPE.columns)
+    events = reader.read_each(again, EVERY_SHAPE.columns)
     reread = flatten(events, EVERY_SHAPE).with_columns(line=others)
     rows = pl.concat([rows.filter(fits), reread.select(rows.columns)]).sort("line")
     return rows, lines
-
-
-def _nothing(reader: JsonReader) -> pl.DataFrame:
-    events = reader.read_each([b"null"], EXPORTER_SHAPE.columns)
-    return flatten(events, EXPORTER_SHAPE).with_row_index("line").clear()
 
 
 def _misfit(line: bytes) -> str | None:

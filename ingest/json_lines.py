@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, Protocol, cast
 
 import duckdb
+import numpy as np
 import polars as pl
 
 from sidelong.ingest.files import idle
@@ -26,6 +27,7 @@ LONGEST_LINE: Final = 10 << 20
 _CHUNK: Final = 64 << 10
 _MOST_LINES: Final = 32 << 10  # in a block: short lines cost more per byte once they are columns
 _DEEPEST: Final = 128  # objects and arrays within each other, where DuckDB gives up on a file
+_NEWLINE: Final = 0x0A
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^][{}"]+')
 
 
@@ -33,14 +35,17 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^][{}"]+')
 class Block:
     """Whole lines of a stream, each ended by a newline.
 
-    start, end: where they lie in the decompressed stream. too_long: where the lines began that were
-    left out. last: nothing comes after it.
+    start, end: where they lie in the decompressed stream. count: how many newlines there are.
+    too_long: where the lines began that were left out. paused: nothing more is there for now.
+    last: nothing comes after it.
     """
 
     start: int
     end: int
     content: bytes
+    count: int
     too_long: tuple[int, ...] = ()
+    paused: bool = False
     last: bool = False
 
     def lines(self) -> tuple[list[bytes], list[int]]:
@@ -62,51 +67,81 @@ def line_blocks(stream: BinaryIO, since: int, size: int) -> Iterator[Block]:
     """
     if not _skip(stream, since):
         return
-    start = at = since  # of `held`, and of what comes next from the stream
-    held = bytearray()
-    whole = lines = 0  # bytes and count of the whole lines in `held`
-    skipping: int | None = None  # where a line began that is too long
-    too_long: list[int] = []
+    lines = _Lines(since)
+    at = since
     while chunk := stream.read1(_CHUNK):  # type: ignore[attr-defined]  # all binary readers have it
-        if whole >= size or lines >= _MOST_LINES:
-            yield Block(start, start + whole, bytes(held[:whole]), tuple(too_long))
-            del held[:whole]
-            start, whole, lines = start + whole, 0, 0
-            too_long.clear()
-        newline = chunk.find(b"\n")
-        tail = len(held) - whole
         at += len(chunk)
-        if skipping is None and tail + (newline if newline >= 0 else len(chunk)) > LONGEST_LINE:
-            skipping = start + whole
-            if whole:
-                yield Block(start, start + whole, bytes(held[:whole]), tuple(too_long))
-                too_long.clear()
-            held.clear()
-            whole = lines = 0
-        if skipping is not None:
+        if lines.whole >= size or lines.count >= _MOST_LINES:
+            yield lines.take()
+        newline = chunk.find(b"\n")
+        longer = newline if newline >= 0 else len(chunk)
+        if not lines.skipping and lines.tail + longer > LONGEST_LINE:
+            if lines.whole:
+                yield lines.take()
+            lines.skip()
+        if lines.skipping:
             if newline < 0:
                 continue
-            too_long.append(skipping)
-            skipping = None
             chunk = chunk[newline + 1 :]
-            start = at - len(chunk)
-        held += chunk
-        if (ended := chunk.rfind(b"\n")) >= 0:
-            whole = len(held) - len(chunk) + ended + 1
-            lines += chunk.count(b"\n")
-        if whole and idle(stream):
-            yield Block(start, start + whole, bytes(held[:whole]), tuple(too_long))
-            del held[:whole]
-            start, whole, lines = start + whole, 0, 0
-            too_long.clear()
-    if skipping is not None:
-        too_long.append(skipping)
-        start = at
+            lines.resume(at - len(chunk))
+        lines.add(chunk)
+        if lines.whole and idle(stream):
+            yield lines.take(paused=True)
     if at > since or since == 0:
-        rest = bytes(held)
-        if rest and not rest.endswith(b"\n"):
-            rest += b"\n"
-        yield Block(start, at, rest, tuple(too_long), last=True)
+        yield lines.rest(at)
+
+
+class _Lines:
+    """What was read and not yet given out: whole lines, and the beginning of one."""
+
+    def __init__(self, start: int) -> None:
+        self.whole = 0  # bytes of whole lines
+        self.tail = 0  # bytes after them
+        self.count = 0
+        self.skipping = False  # inside a line that is too long
+        self._start = start
+        self._chunks: list[bytes] = []
+        self._too_long: list[int] = []
+
+    def add(self, chunk: bytes) -> None:
+        """Hold what was read; of a line that has not ended, this may be any part."""
+        self._chunks.append(chunk)
+        ended = chunk.rfind(b"\n") + 1
+        if ended:
+            self.whole += self.tail + ended
+            self.tail = 0
+            self.count += int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == _NEWLINE))
+        self.tail += len(chunk) - ended
+
+    def take(self, *, paused: bool = False) -> Block:
+        """The whole lines."""
+        held = b"".join(self._chunks)
+        content, tail = (held[: self.whole], held[self.whole :]) if self.tail else (held, b"")
+        end = self._start + self.whole
+        block = Block(self._start, end, content, self.count, tuple(self._too_long), paused)
+        self._start, self.whole, self.count = end, 0, 0
+        self._chunks = [tail] if tail else []
+        self._too_long.clear()
+        return block
+
+    def skip(self) -> None:
+        """Let go of the beginning of a line, and note where it began."""
+        self._too_long.append(self._start)
+        self._chunks.clear()
+        self.tail, self.skipping = 0, True
+
+    def resume(self, start: int) -> None:
+        """What comes next begins a line, at `start`."""
+        self._start, self.skipping = start, False
+
+    def rest(self, end: int) -> Block:
+        """All that is left, with a last line that may lack its newline."""
+        content = b"".join(self._chunks)
+        if self.tail:
+            content += b"\n"
+        count = self.count + bool(self.tail)
+        start = end if self.skipping else self._start
+        return Block(start, end, content, count, tuple(self._too_long), last=True)
 
 
 def _skip(stream: BinaryIO, count: int) -> bool:
@@ -162,31 +197,34 @@ class JsonReader:
         self._connection.close()
         self._file.close()
 
-    def read(self, lines: bytes | Sequence[bytes], columns: str) -> pl.DataFrame | None:
-        """One row for each of the lines; None when that cannot be: then give them one by one.
+    def read(self, content: bytes, count: int, columns: str) -> pl.DataFrame | None:
+        """One row for each of the `count` lines; None when that cannot be: see `read_each`.
 
         `columns` as in DuckDB's read_json. A value of another type than declared is null.
         """
-        content = lines if isinstance(lines, bytes) else b"\n".join([*lines, b""])
-        expected = content.count(b"\n") if isinstance(lines, bytes) else len(lines)
         try:
             rows = self._read(content, columns)
         except duckdb.Error:  # of one line, at the cost of all
             return None
-        return rows if rows.height == expected else None
+        return rows if rows.height == count else None
 
     def read_each(self, lines: Sequence[bytes], columns: str) -> pl.DataFrame:
-        """The same for lines one of which spoils it for the others; that one is a row of nulls.
+        """The same for lines that are apart; one that spoils it for the others is a row of nulls.
 
-        Lines must not be blank.
+        None may be blank.
         """
+        if (rows := self._read_joined(lines, columns)) is not None:
+            return rows
         readable = [line if _depth(line) <= _DEEPEST else b"null" for line in lines]
         parts: list[pl.DataFrame] = []
         self._read_halves(readable, columns, parts)
         return pl.concat(parts)
 
+    def _read_joined(self, lines: Sequence[bytes], columns: str) -> pl.DataFrame | None:
+        return self.read(b"\n".join([*lines, b""]), len(lines), columns)
+
     def _read_halves(self, lines: Sequence[bytes], columns: str, parts: list[pl.DataFrame]) -> None:
-        if (rows := self.read(lines, columns)) is not None:
+        if (rows := self._read_joined(lines, columns)) is not None:
             parts.append(rows)
         elif len(lines) == 1:
             parts.append(self._read(b"null\n", columns))
@@ -197,9 +235,8 @@ class JsonReader:
 
     def _read(self, content: bytes, columns: str) -> pl.DataFrame:
         self._file.seek(0)
-        self._file.truncate()
         self._file.write(content)
-        self._file.flush()
+        self._file.truncate()  # afterwards: the pages that are there are used again
         relation = self._connection.sql(
             f"FROM read_json('{self._path}', columns = {columns}, records = true, "
             "format = 'newline_delimited', ignore_errors = true)"
