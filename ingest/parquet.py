@@ -93,10 +93,10 @@ class ParquetFile:
                 hint="convert the column to a timestamp in UTC",
             )
         for name, dtype in schema.items():
-            if name in FLOW_SCHEMA and dtype.is_nested():
+            if name in FLOW_SCHEMA and not _alike(dtype, FLOW_SCHEMA[name]):
                 raise SourceError(
                     f"{self.name} has {dtype} in its column {name}, not {FLOW_SCHEMA[name]}",
-                    hint="give one value a row",
+                    hint="give one value a row, and a list of them in dns_answers",
                 )
 
     def _decode(self, known: pl.LazyFrame, start: int, end: int) -> tuple[pl.DataFrame, BadRows]:
@@ -121,6 +121,13 @@ class ParquetFile:
             value = ascii(stored[column][row])[:40]
             samples.append(f"{self.name}, row {start + row:,}: its {column} is {value}")
         return conform(flows.filter(~bad)), BadRows(len(rows), tuple(samples))
+
+
+def _alike(stored: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether both are lists of single values, or both single values."""
+    if isinstance(stored, pl.List) and isinstance(wanted, pl.List):
+        return not stored.inner.is_nested()
+    return stored == pl.Null or not (stored.is_nested() or wanted.is_nested())
 
 
 def _cast(name: str, dtype: pl.DataType) -> pl.Expr:

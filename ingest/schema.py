@@ -12,6 +12,7 @@ from polars.datatypes import DataTypeClass
 
 __all__ = [
     "FLOW_SCHEMA",
+    "MOST_ANSWERS",
     "PROTOCOLS",
     "TCP_FLAGS",
     "VERDICTS",
@@ -33,6 +34,9 @@ TCP_FLAGS: Final = {
     "ECE": 0x40,
     "CWR": 0x80,
 }
+
+MOST_ANSWERS: Final = 16
+"""How many addresses of one DNS answer are kept."""
 
 _TIME: Final = pl.Datetime("ns", "UTC")
 
@@ -68,6 +72,7 @@ FLOW_SCHEMA: Final = schema_of(
         "dns_type": pl.String,
         "dns_rcode": pl.UInt8,
         "dns_answer_bytes": pl.UInt32,
+        "dns_answers": pl.List(pl.String),
         "method": pl.String,
         "path": pl.String,
         "status": pl.UInt16,
@@ -85,6 +90,9 @@ Conventions beyond the names:
 
 - `dns_name` is lower case, without the trailing dot; bytes outside printable ASCII are written
   `\\ddd` as in RFC 4343. `dns_answer_bytes` counts RDATA bytes; null on queries.
+- `dns_answers` are the addresses that an answer gave, the first `MOST_ANSWERS` of them; an empty
+  list where it gave none, null on queries and where the source cannot see. Of a message with
+  several questions the row of the first has them, whichever they belong to.
 - An ICMP "unreachable" that quotes a TCP or UDP header is reported as a row of the *quoted* flow,
   travelling back: src and dst swapped against the quoted header, `reply` true, verdict ERROR,
   `drop_reason` starting with `ICMP_`. `tcp_flags` is null there.
@@ -103,8 +111,8 @@ def empty_flows() -> pl.DataFrame:
 def conform(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with exactly the columns of `FLOW_SCHEMA`, in order; missing ones become null.
 
-    `end` defaults to `time`, `count` to 1. Values that do not fit a column raise polars'
-    InvalidOperationError: a decoder must not produce them.
+    `end` defaults to `time`, `count` to 1; of `dns_answers` no more than allowed are kept. Values
+    that do not fit a column raise polars' InvalidOperationError: a decoder must not produce them.
     """
     have = frame.columns
     columns = [
@@ -112,5 +120,7 @@ def conform(frame: pl.DataFrame) -> pl.DataFrame:
         for name, dtype in FLOW_SCHEMA.items()
     ]
     return frame.select(columns).with_columns(
-        pl.col("end").fill_null(pl.col("time")), pl.col("count").fill_null(1)
+        pl.col("end").fill_null(pl.col("time")),
+        pl.col("count").fill_null(1),
+        pl.col("dns_answers").list.head(MOST_ANSWERS),
     )

@@ -17,7 +17,7 @@ from sidelong.ingest.files import InputFile
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
 from sidelong.ingest.parquet import ParquetFile, write_flows
-from sidelong.ingest.schema import FLOW_SCHEMA, conform, empty_flows
+from sidelong.ingest.schema import FLOW_SCHEMA, MOST_ANSWERS, conform, empty_flows
 from sidelong.ingest.source import BadRows, Batch
 
 
@@ -338,6 +338,36 @@ def test_columns_may_be_missing_more_or_wider(tmp_path: Path) -> None:
     row = batch.flows.row(0, named=True)
     assert (row["src_port"], row["src"], row["verdict"]) == (443, "shop/web", "FORWARDED")
     assert row["time"].isoformat() == "2026-11-23T10:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("src", [["shop/web"]]),
+        ("dns_answers", ["203.0.113.7"]),
+        ("dns_answers", [[["203.0.113.7"]]]),
+    ],
+)
+def test_a_list_in_place_of_a_value_or_the_other_way_round_is_refused(
+    tmp_path: Path, column: str, values: list[object]
+) -> None:
+    path = tmp_path / "flows.parquet"
+    time = pl.Series([0]).cast(pl.Datetime("ns", "UTC"))
+    pl.DataFrame({"src_ip": ["10.0.0.1"], column: values}).with_columns(time=time).write_parquet(
+        path
+    )
+    with pytest.raises(SourceError, match=f"in its column {column}"):
+        list(ParquetFile("flows", path).batches())
+
+
+def test_of_one_answers_addresses_a_file_can_bring_only_so_many(tmp_path: Path) -> None:
+    path = tmp_path / "flows.parquet"
+    many = [f"203.0.113.{n}" for n in range(99)]
+    pl.DataFrame({"src_ip": "10.0.0.1", "dns_answers": [many, [], None]}).with_columns(
+        time=pl.lit("2026-11-23T10:00:00").str.to_datetime()
+    ).write_parquet(path)
+    (batch,) = ParquetFile("flows", path).batches()
+    assert batch.flows["dns_answers"].to_list() == [many[:MOST_ANSWERS], [], None]
 
 
 def test_rows_that_do_not_fit_are_counted_and_left_out(tmp_path: Path) -> None:
