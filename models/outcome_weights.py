@@ -12,7 +12,7 @@ import polars as pl
 
 from sidelong.models.baseline import Baseline
 from sidelong.models.beta import beta_quantile
-from sidelong.models.evidence import micro_nats
+from sidelong.models.evidence import ALERT, micro_nats
 
 __all__ = ["OutcomeWeights"]
 
@@ -25,6 +25,8 @@ THETA1: Final = 0.2
 _DENIED: Final = micro_nats(4.0)  # benign denial rate below 1.5 %
 _UNUSED_ADDRESS: Final = micro_nats(np.log(100)) + 1  # three make 1e6
 _UDP_SILENCE: Final = micro_nats(0.7)  # a silent UDP service is common
+# A node's address stands for the pods behind it: h + ln 30, here as lighter evidence.
+_BEHIND_NODE: Final = ALERT / (ALERT + micro_nats(math.log(30)))
 _FAILURES: Final = ("REFUSED", "UNANSWERED", "DENIED")
 
 
@@ -85,7 +87,10 @@ class OutcomeWeights:
                 unused=unused.fill_null(False),
             )
             .with_columns(
-                weight=weight.cast(pl.Int64),
+                weight=pl.when((weight > 0) & pl.col("actor").str.starts_with("reserved:"))
+                .then((weight * _BEHIND_NODE).round(0))
+                .otherwise(weight)
+                .cast(pl.Int64),
                 reason=pl.when(pl.col("unused") & outcome.is_in(_FAILURES))
                 .then(pl.lit("UNUSED_ADDRESS"))
                 .otherwise(outcome),

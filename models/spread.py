@@ -2,7 +2,8 @@
 
 A Poisson CUSUM on new edges (one in ten seconds against twenty an hour): each weighs ln 20, and a
 tenth of a nat leaks every second. Four new dependencies at once are a deployment; five within ten
-seconds are not. Only internal peers count, since a page load opens dozens of outside ones.
+seconds are not. Only internal peers count, since a page load opens dozens of outside ones, and not
+on a port that the workload calls on three peers or more anyway: that is how a scraper works.
 """
 
 from typing import Any, Final
@@ -22,11 +23,23 @@ _NEW_EDGE: Final = micro_nats(np.log(20))
 _LEAK_PER_DAY: Final = micro_nats(0.1 * 86_400)
 
 
+# A scraper or a gateway calls the same port of everybody: one more is its work.
+_SERVICE: Final = ("actor", "edge_port", "protocol")
+_PEERS: Final = 3
+
+
+def _calling(baseline: Baseline) -> pl.DataFrame:
+    """(actor, port, protocol) that the actor uses towards three peers or more."""
+    peers = baseline.contacts.group_by(_SERVICE).agg(pl.col("peer").n_unique())
+    return peers.filter(pl.col("peer") >= _PEERS).select(_SERVICE)
+
+
 class SpreadDetector:
     """Judges new edges of workloads that the baseline knows. Bounded by `bounds.sums`."""
 
     def __init__(self, baseline: Baseline, bounds: Bounds) -> None:
         self._known = baseline.workloads["actor"].implode()
+        self._calling = _calling(baseline)
         self._spread = Statistic("spread", ("actor",), bounds, leak_per_day=_LEAK_PER_DAY)
 
     @property
@@ -39,6 +52,7 @@ class SpreadDetector:
         rows = new_edges.filter(~is_external(pl.col("peer")), pl.col("actor").is_in(self._known))
         if rows.is_empty():
             return NO_EVIDENCE
+        rows = rows.join(self._calling, on=list(_SERVICE), how="anti", maintain_order="left")
         rows = rows.with_columns(
             weight=pl.lit(_NEW_EDGE, pl.Int64),
             object="peer",
