@@ -5,7 +5,7 @@ What one actor's evidence decides is told on the record that decides. What needs
 does not depend on how partitions interleave; evidence later than that counts at the watermark.
 """
 
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,7 @@ from sidelong.alerts.watermark import Watermark
 from sidelong.features.bounds import Bounds
 from sidelong.features.segments import Segments
 from sidelong.features.sums import one_sided
+from sidelong.ingest.state import Stateful
 from sidelong.models.evidence import ALERT, EVIDENCE_SCHEMA, INFO, SILENCE_NS, micro_nats
 from sidelong.models.scan import PER_DESTINATION
 
@@ -30,14 +31,6 @@ _DAY_NS: Final = 86_400_000_000_000
 _YOUNG_BASELINE: Final = micro_nats(3.0)
 _SCAN_UNDER_WAY_NS: Final = 60_000_000_000
 _LAST: Final = 2**32 - 1  # joint decisions come after everything their row brought itself
-
-
-class _Part(Protocol):
-    """What a correlator is made of: memory that is a value, tidied at ticks."""
-
-    def tidy(self, now_ns: int) -> None: ...
-    def snapshot(self) -> dict[str, Any]: ...
-    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 class _Told(NamedTuple):
@@ -65,7 +58,7 @@ class Correlator:
         self._outages = Outages(bounds.ledger)
         self._watermark = Watermark(bounds.ledger)
         self._shared_domains = SharedDomains(bounds)
-        self._parts: dict[str, _Part] = {
+        self._parts: dict[str, Stateful] = {
             "ledger": self._ledger,
             "stories": self._stories,
             "chains": self._chains,

@@ -12,7 +12,7 @@ from sidelong.features.contacts import Contacts
 from sidelong.features.edges import Edges
 from sidelong.features.names import name_parts
 from sidelong.features.sides import sides
-from sidelong.ingest.state import Stateful
+from sidelong.ingest.state import Counted
 from sidelong.models.baseline import Baseline
 from sidelong.models.dns_exfiltration import DnsExfiltrationDetector
 from sidelong.models.evidence import EVIDENCE_SCHEMA
@@ -48,7 +48,7 @@ class Detectors:
         rarity = Rarity(baseline)
         self._lateral = LateralMovementDetector(rarity)
         self._bypass = ResolverBypassDetector(baseline, rarity)
-        self._stateful: dict[str, Stateful] = {
+        self._stateful: dict[str, Counted] = {
             "contacts": self._contacts,
             "edges": self._edges,
             "scan": self._scan,
