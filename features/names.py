@@ -103,8 +103,10 @@ def registered_domains(names: pl.Series) -> pl.Series:
     labels = names.str.split(".")
     short = labels.list.tail(2).list.join(".")
     long = labels.list.tail(_LONGEST).list.join(".")
+    wildcard = "*." + labels.list.last()
+    undecided = list(_undecided())
     endings = pl.select(
-        pl.when(short.is_in(list(_undecided()))).then(long).otherwise(short)
+        pl.when(short.is_in(undecided) | wildcard.is_in(undecided)).then(long).otherwise(short)
     ).to_series()
     found = {ending: _registered(ending) for ending in endings.unique().drop_nulls()}
     return endings.replace_strict(
@@ -122,7 +124,7 @@ def _rules() -> frozenset[str]:
     """The rules of the bundled list, in the form that travels on the wire."""
     with open(PSLFILE, encoding="utf-8") as file:
         lines = (line.split()[0] for line in file if line.strip() and not line.startswith("//"))
-        return frozenset(line.lstrip("!*.").encode("idna").decode("ascii") for line in lines)
+        return frozenset(line.lstrip("!").encode("idna").decode("ascii") for line in lines)
 
 
 @cache
@@ -132,7 +134,7 @@ def _top_levels() -> frozenset[str]:
 
 @cache
 def _undecided() -> frozenset[str]:
-    """Endings of two labels under which the list has more rules, such as `amazonaws.com`."""
+    """Endings of two labels under which the list has more rules: `amazonaws.com`, `*.np`."""
     deeper = (".".join(rule.split(".")[-2:]) for rule in _rules() if "." in rule)
     return frozenset((*deeper, *REVERSE_ZONES))
 
