@@ -9,8 +9,10 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from sidelong.ingest.dns_answers import read_answers
 from sidelong.ingest.dns_names import name_text, walk_names
 from sidelong.ingest.packet_headers import DNS, Bytes, Ints, gather
+from sidelong.ingest.schema import schema_of
 
 __all__ = ["QUESTIONS", "read_dns", "type_text"]
 
@@ -32,11 +34,10 @@ _HIGHEST_OPCODE: Final = 6
 _MOST_QUESTIONS: Final = 8
 _TOGETHER: Final = 1 << 14  # messages read at once: enough to be fast, few enough to stay in cache
 _AFTER_NAME: Final = 4  # type and class of a question
-_RECORD: Final = np.dtype([("type_class_ttl", "V8"), ("size", ">u2")])
 _QUESTION: Final = np.dtype([("type", ">u2"), ("class", ">u2")])
 
 
-QUESTIONS: Final = pl.Schema(
+QUESTIONS: Final = schema_of(
     {
         "message": pl.Int64,
         "dns_name": pl.String,
@@ -44,12 +45,13 @@ QUESTIONS: Final = pl.Schema(
         "reply": pl.Boolean,
         "dns_rcode": pl.UInt8,
         "dns_answer_bytes": pl.UInt32,
+        "dns_answers": pl.List(pl.String),
     }
 )
 """What `read_dns` returns: the index of the message, then as in `FLOW_SCHEMA`.
 
-A query has neither `dns_rcode` nor `dns_answer_bytes`. In a reply whose answers are all cut off,
-`dns_answer_bytes` is null; where only some are, it counts the others.
+A query has neither `dns_rcode` nor what is said of answers. In a reply whose answers are all cut
+off, that is null too; where only some are, `dns_answer_bytes` counts the others.
 """
 
 
@@ -107,9 +109,9 @@ def _read_some(window: Bytes, at: Ints, end: Ints) -> pl.DataFrame:
     kind = gather(window, names.following[whole], _QUESTION)["type"].astype(np.int64)
     text = name_text(window, names)
     reply = flags & 0x8000 != 0
-    answers = np.where(looks_right & reply, header["answers"].astype(np.int64), 0)
+    stated = np.where(looks_right & reply, header["answers"].astype(np.int64), 0)
     # Where a question could not be read whole, the answers cannot be found either.
-    answer_bytes = _answer_bytes(window, at, here, np.where(asked == 0, end, 0), answers)
+    answers = read_answers(window, at, here, np.where(asked == 0, end, 0), stated)
     owner = owner[whole]
     questions = pl.DataFrame(
         {
@@ -118,31 +120,14 @@ def _read_some(window: Bytes, at: Ints, end: Ints) -> pl.DataFrame:
             "dns_type": type_text(kind),
             "reply": reply[owner],
             "dns_rcode": (flags & 0x0F)[owner],
-            "dns_answer_bytes": answer_bytes[owner],
+            "dns_answer_bytes": answers.size[owner],
+            "dns_answers": answers.addresses.gather(owner),
         }
     )
     size = pl.col("dns_answer_bytes")
+    first = pl.col("message").is_first_distinct()
     return questions.with_columns(
-        pl.when("reply").then("dns_rcode"), pl.when(pl.col("reply") & (size >= 0)).then(size)
+        pl.when("reply").then("dns_rcode"),
+        pl.when(pl.col("reply") & (size >= 0)).then(size),
+        pl.when(pl.col("reply") & first).then("dns_answers"),
     ).cast(QUESTIONS)
-
-
-def _answer_bytes(window: Bytes, message: Ints, at: Ints, end: Ints, answers: Ints) -> Ints:
-    """Sum of the RDATA sizes of up to `answers` records of each message, the first being at `at`.
-
-    Sizes are as stated, so that a record counts in full when only its header was captured.
-    """
-    total = np.where(answers > 0, -1, 0)
-    left = answers.copy()
-    here = at.copy()
-    rows = np.flatnonzero(left)
-    while rows.size:
-        name = walk_names(window, here[rows], message[rows], end[rows], skim=True)
-        fits = name.whole & (name.following + _RECORD.itemsize <= end[rows])
-        rows, after = rows[fits], name.following[fits]
-        size = gather(window, after, _RECORD)["size"].astype(np.int64)
-        total[rows] = np.maximum(total[rows], 0) + size
-        here[rows] = after + _RECORD.itemsize + size
-        left[rows] -= 1
-        rows = rows[left[rows] > 0]
-    return total

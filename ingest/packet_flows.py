@@ -103,7 +103,7 @@ def _with_questions(
     """Add the DNS columns. place: for each row, its index among summaries first, then questions."""
     index = pl.Series(place - summaries, dtype=pl.Int64)
     index = pl.select(pl.when(index >= 0).then(index)).to_series()
-    columns = ["dns_name", "dns_type", "dns_rcode", "dns_answer_bytes", "reply"]
+    columns = ["dns_name", "dns_type", "dns_rcode", "dns_answer_bytes", "dns_answers", "reply"]
     found = asked.select(pl.col(column).gather(index) for column in columns)
     reply = pl.coalesce(found["reply"], frame["reply"])
     return frame.with_columns(found.drop("reply")).with_columns(reply)

@@ -126,12 +126,13 @@ def question(name: str | bytes, kind: int = 1) -> bytes:
 def dns(
     *questions: bytes,
     flags: int = 0x0100,
-    answers: Iterable[bytes] = (),
+    answers: Iterable[bytes | tuple[int, bytes]] = (),
     count: int | None = None,
 ) -> bytes:
-    """A message; `answers` are RDATA, of records whose name points at offset 12."""
+    """A message; `answers` are RDATA of type TXT, or type and RDATA, named by offset 12."""
+    typed = [answer if isinstance(answer, tuple) else (16, answer) for answer in answers]
     records = [
-        b"\xc0\x0c" + struct.pack(">HHIH", 16, 1, 60, len(rdata)) + rdata for rdata in answers
+        b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 60, len(rdata)) + rdata for kind, rdata in typed
     ]
     header = struct.pack(
         ">HHHHHH", 7, flags, len(questions) if count is None else count, len(records), 0, 0

@@ -1,6 +1,7 @@
 """DNS off the wire: names, types, codes and sizes; over UDP and over TCP."""
 
 import io
+import ipaddress
 import struct
 
 import polars as pl
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from pcap_builder import DB, SECOND, WEB, dns, ethernet, ipv4, pcap, question, tcp, udp
 
 from sidelong.ingest.pcap import PcapFile
+from sidelong.ingest.schema import MOST_ANSWERS
 
 QUERY = dns(question("example.com"))
 ANSWER_FLAGS = 0x8180
@@ -57,6 +59,88 @@ def test_a_reply_has_its_code_and_the_size_of_its_answers() -> None:
 def test_a_reply_without_answers_has_zero_bytes_of_them() -> None:
     message = dns(question("example.com"), flags=ANSWER_FLAGS)
     assert flows(over_udp(message))["dns_answer_bytes"].to_list() == [0]
+
+
+A, CNAME, AAAA = 1, 5, 28
+
+
+def four(address: str) -> tuple[int, bytes]:
+    return A, ipaddress.IPv4Address(address).packed
+
+
+def six(address: str) -> tuple[int, bytes]:
+    return AAAA, ipaddress.IPv6Address(address).packed
+
+
+def answers(*records: tuple[int, bytes], snap: int | None = None) -> list[str] | None:
+    """The addresses read of a reply with these answers."""
+    message = dns(question("example.com"), flags=ANSWER_FLAGS, answers=records)
+    rows: list[list[str] | None] = flows(over_udp(message, back=True), snap=snap)[
+        "dns_answers"
+    ].to_list()
+    return rows[0]
+
+
+def test_the_addresses_of_an_answer_are_read_in_order() -> None:
+    given = four("203.0.113.7"), six("2001:db8::1"), four("198.51.100.255")
+    assert answers(*given) == ["203.0.113.7", "2001:db8::1", "198.51.100.255"]
+
+
+def test_addresses_behind_an_alias_are_those_of_the_name_asked() -> None:
+    alias = CNAME, b"\x03cdn\xc0\x0c"
+    assert answers(alias, four("203.0.113.7")) == ["203.0.113.7"]
+
+
+def test_an_address_mapped_into_ipv6_is_written_as_such() -> None:
+    assert answers(six("::ffff:203.0.113.7")) == ["::ffff:203.0.113.7"]
+
+
+def test_an_answer_without_an_address_has_none() -> None:
+    assert answers((16, b"\x04text")) == []
+    assert answers() == []
+
+
+def test_a_query_has_no_answers_at_all() -> None:
+    assert flows(over_udp(QUERY))["dns_answers"].to_list() == [None]
+
+
+def test_a_record_of_the_wrong_size_is_no_address() -> None:
+    assert answers((A, b"\x01\x02\x03"), (AAAA, b"\0" * 4), four("203.0.113.7")) == ["203.0.113.7"]
+
+
+def test_of_the_addresses_of_one_answer_only_the_first_few_are_kept() -> None:
+    given = [f"203.0.113.{n}" for n in range(MOST_ANSWERS + 9)]
+    assert answers(*map(four, given)) == given[:MOST_ANSWERS]
+
+
+HEADERS = 14 + 20 + 8 + len(dns(question("example.com")))
+
+
+def test_of_addresses_cut_off_by_the_capture_those_before_are_kept() -> None:
+    given = four("203.0.113.7"), four("203.0.113.8")
+    assert answers(*given, snap=HEADERS + 16 + 15) == ["203.0.113.7"]
+
+
+@pytest.mark.parametrize("captured", [0, 11, 12, 15])
+def test_an_answer_whose_only_address_is_cut_off_says_nothing(captured: int) -> None:
+    assert answers(four("203.0.113.7"), snap=HEADERS + captured) is None
+
+
+def test_the_addresses_belong_to_the_first_of_several_questions() -> None:
+    message = dns(question("a.x"), question("b.x"), flags=ANSWER_FLAGS, answers=[four("9.9.9.9")])
+    found = flows(over_udp(message, back=True))
+    assert found.select("dns_name", "dns_answers").rows() == [("a.x", ["9.9.9.9"]), ("b.x", None)]
+
+
+def test_each_answer_of_a_capture_has_its_own_addresses() -> None:
+    frames = [QUERY] + [
+        dns(question("example.com"), flags=ANSWER_FLAGS, answers=map(four, given))
+        for given in (["9.9.9.9", "9.9.9.8"], [], ["9.9.9.7"])
+    ]
+    wanted = [None, ["9.9.9.9", "9.9.9.8"], [], ["9.9.9.7"]]
+    assert flows(*map(over_udp, frames))["dns_answers"].to_list() == wanted
+    joined = flows(over_tcp(b"".join(map(framed, frames))))
+    assert joined["dns_answers"].to_list() == wanted
 
 
 @pytest.mark.parametrize(
