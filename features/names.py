@@ -1,9 +1,9 @@
 """DNS names: which registered domain a query serves, and how much text it carries there.
 
 The registered domain is the label below the public suffix, private section included, so that two
-customers of one provider are strangers to each other (publicsuffix.org). Search-path expansions, by
-which a resolver tries `www.example.org.shop.svc.cluster.local` before `www.example.org`, are undone
-first: the expansion never leaves the cluster and says nothing of its own.
+customers of one provider are strangers to each other (publicsuffix.org). Names under the cluster's
+own zone never leave it. That includes what search paths make of outside names, by which a resolver
+tries `www.example.org.shop.svc.cluster.local` before `www.example.org`: the name itself comes next.
 """
 
 import re
@@ -23,76 +23,54 @@ NO_ZONE: Final = "(no zone)"
 # A top level that nobody registered but that a person could have chosen: `pirate.sea`, `db.corp`.
 _WORD: Final = r"^[a-z]{2,16}$|^xn--"
 
+# The top levels that most outside names end in, and that nobody calls a namespace.
+_OUTSIDE: Final = r"\.(?:com|net|org|edu|gov|mil|int|info|biz|[a-z]{2})$"
+
 
 def name_parts(names: pl.Series, *, cluster_domain: str = CLUSTER_DOMAIN) -> pl.DataFrame:
     """What each DNS name asks of whom.
 
     Takes names in lower case without a trailing dot; returns, row for row, `domain` (the registered
     domain, a reverse zone or `NO_ZONE`; null for names that stay in the cluster and for single
-    labels), `subdomain` (the text below it, "" if none) and `internal` (asks the cluster's own
-    zone).
+    labels), `subdomain` (the text below it, "" if none) and `internal` (asks for something of the
+    cluster's own, rather than for what a search path made of an outside name).
 
     >>> name_parts(pl.Series(["a.b.example.co.uk", "web.shop.svc.cluster.local"])).rows()
     [('example.co.uk', 'a.b', False), (None, '', True)]
     """
     distinct = names.unique().drop_nulls()
-    bare = _without_search_path(distinct, cluster_domain)
-    domains = registered_domains(bare)
-    parts = pl.DataFrame({"name": distinct, "bare": bare, "domain": domains}).select(
+    asked = _in_cluster(distinct, cluster_domain)
+    asked = asked.with_columns(domain=registered_domains(asked["outside"]))
+    length = pl.col("outside").str.len_chars().cast(pl.Int64)
+    below = (length - pl.col("domain").str.len_chars() - 1).clip(0)
+    parts = asked.select(
         "name",
         "domain",
         subdomain=pl.when(pl.col("domain").is_null())
         .then(pl.lit(""))
         .when(pl.col("domain") == NO_ZONE)
-        .then("bare")
-        .otherwise(
-            pl.col("bare").str.head(
-                (
-                    pl.col("bare").str.len_chars().cast(pl.Int64)
-                    - pl.col("domain").str.len_chars()
-                    - 1
-                ).clip(0)
-            )
-        ),
-        internal=pl.col("bare").is_null(),
+        .then("outside")
+        .otherwise(pl.col("outside").str.head(below)),
+        internal="internal",
     )
     return (
         names.alias("name").to_frame().join(parts, on="name", how="left", maintain_order="left")
     ).select("domain", "subdomain", "internal")
 
 
-def _without_search_path(names: pl.Series, cluster_domain: str) -> pl.Series:
-    """The name as the program asked it; null for names of the cluster's own zone."""
+def _in_cluster(names: pl.Series, cluster_domain: str) -> pl.DataFrame:
+    """`name`; `outside`, the same, null if it lies in the cluster's zone; `internal`, see above.
+
+    `example.org.svc.cluster.local` reads as a service of a namespace `org`, but is what a search
+    path makes of `example.org`: what ends like a common outside name is not called internal.
+    """
     tail = "." + cluster_domain
-    frame = (
-        names.alias("name")
-        .to_frame()
-        .with_columns(
-            rest=pl.col("name").str.strip_suffix(tail),
-            expanded=pl.col("name").str.ends_with(tail) | (pl.col("name") == cluster_domain),
-        )
-    )
-    service = pl.col("rest").str.ends_with(".svc")
-    rest = pl.col("rest").str.strip_suffix(".svc")
+    inside = pl.col("name").str.ends_with(tail) | (pl.col("name") == cluster_domain)
+    rest = pl.col("name").str.strip_suffix(tail).str.strip_suffix(".svc")
     below_namespace = rest.str.extract(r"^(.+)\.[^.]+$")
-    outside = _is_outside(frame.select(rest).to_series())
-    outside_below = _is_outside(frame.select(below_namespace).to_series())
-    return frame.select(
-        pl.when(~pl.col("expanded"))
-        .then("name")
-        .when(service & outside_below)
-        .then(below_namespace)
-        # `web.shop.svc` is a service of the cluster even where `shop` is a top-level domain.
-        .when(outside & (~service | (rest.str.count_matches(".", literal=True) > 1)))
-        .then(rest)
-    ).to_series()
-
-
-def _is_outside(names: pl.Series) -> pl.Series:
-    """Whether a name of two labels or more ends in a top-level domain that exists."""
-    top = names.str.extract(r"\.([^.]+)$")
-    known = [label for label in top.unique().drop_nulls() if label in _top_levels()]
-    return top.is_in(known).fill_null(False)
+    frame = names.alias("name").to_frame()
+    made = rest.str.contains(_OUTSIDE) | below_namespace.str.contains(_OUTSIDE).fill_null(False)
+    return frame.with_columns(outside=pl.when(~inside).then("name"), internal=inside & ~made)
 
 
 def registered_domains(names: pl.Series) -> pl.Series:

@@ -70,20 +70,19 @@ def test_a_name_that_only_ends_like_the_cluster_does_not_stay_inside() -> None:
 
 
 @pytest.mark.parametrize("path", ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local"])
-def test_what_a_search_path_appends_is_undone(path: str) -> None:
-    assert parts(f"www.example.org.{path}") == ("example.org", "www", False)
+def test_what_a_search_path_makes_of_an_outside_name_is_nobody_s(path: str) -> None:
+    for outside in ("www.example.org", "github.com", "shop.example.de"):
+        assert parts(f"{outside}.{path}") == (None, "", False)
 
 
-def test_a_service_in_a_namespace_named_like_a_top_level_stays_inside() -> None:
-    assert (
-        parts("example.org.svc.cluster.local") == STAYS_INSIDE
-    )  # service example of namespace org
+def test_a_pod_of_a_headless_service_stays_inside() -> None:
+    assert parts("redis-7.redis.shop.svc.cluster.local") == STAYS_INSIDE
 
 
 def test_a_cluster_may_have_another_domain() -> None:
     names = pl.Series(["web.shop.svc.k8s.lan", "www.example.org.shop.svc.k8s.lan"])
     found = name_parts(names, cluster_domain="k8s.lan").rows()
-    assert found == [STAYS_INSIDE, ("example.org", "www", False)]
+    assert found == [STAYS_INSIDE, (None, "", False)]
 
 
 @pytest.mark.parametrize(
