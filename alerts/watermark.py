@@ -51,10 +51,12 @@ class Watermark:
         waiting = self._waiting.vstack(fresh.with_columns(due=moment + _REORDER_NS))
         waiting = waiting.sort("due", "row", "sub")
         clock = pulse["clock"].to_physical().to_numpy()
-        passed = np.searchsorted(clock, waiting["due"].to_numpy())
+        rows = pulse["row"].to_numpy()
+        # What came too late was due before its own row, but nothing counts before it has come.
+        came = np.searchsorted(rows, waiting["row"].to_numpy())
+        passed = np.maximum(came, np.searchsorted(clock, waiting["due"].to_numpy()))
         ready = passed < pulse.height
         self._waiting = waiting.filter(~pl.Series(ready, dtype=pl.Boolean))
-        rows = pulse["row"].to_numpy()
         return (
             waiting.filter(pl.Series(ready, dtype=pl.Boolean))
             .drop("due")

@@ -35,6 +35,7 @@ __all__ = [
     "NETWORKS_SCHEMA",
     "WORKLOADS_SCHEMA",
     "Baseline",
+    "is_replaceable",
 ]
 
 _FORMAT: Final = 1
@@ -76,6 +77,18 @@ _TABLES: Final = {
     "domains": DOMAINS_SCHEMA,
     "networks": NETWORKS_SCHEMA,
 }
+
+
+def is_replaceable(directory: Path) -> bool:
+    """Whether a baseline may be saved here: the directory is empty, or a baseline of any format."""
+    if not any(directory.iterdir()):
+        return True
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    # Other programs keep a `manifest.json` too.
+    return isinstance(manifest, dict) and {"format", "flows", "workloads"} <= manifest.keys()
 
 
 @dataclass(frozen=True)
@@ -159,7 +172,7 @@ class Baseline:
 
         Errors: ConfigError when `directory` exists and is neither empty nor a baseline.
         """
-        if directory.exists() and (not directory.is_dir() or not _replaceable(directory)):
+        if directory.exists() and (not directory.is_dir() or not is_replaceable(directory)):
             raise ConfigError(
                 f"{directory} exists and is not a baseline",
                 hint="name a new directory, or remove this one yourself if it may go",
@@ -187,11 +200,7 @@ class Baseline:
                     f"{path} cannot be read as part of a baseline: {str(error).splitlines()[0]}",
                     hint="learn the baseline anew with: sidelong learn INPUT --baseline DIR",
                 ) from error
-        return cls._of(tables, int(manifest["flows"]), float(manifest["completeness"]))
-
-
-def _replaceable(directory: Path) -> bool:
-    return (directory / "manifest.json").is_file() or not any(directory.iterdir())
+        return cls._of(tables, manifest["flows"], manifest["completeness"])
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -209,4 +218,10 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{directory} has baseline format {seen!r}, but this version reads {_FORMAT}", hint=hint
         )
+    for name, number in (("flows", int), ("completeness", int | float)):
+        if not isinstance(manifest.get(name), number):
+            raise ConfigError(
+                f"{directory}/manifest.json: {name} is {manifest.get(name)!r}, not a number",
+                hint=hint,
+            )
     return manifest

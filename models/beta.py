@@ -1,6 +1,6 @@
-"""The Beta distribution with whole parameters, which needs no library."""
+"""The Beta distribution with whole parameters, which needs no library of statistics."""
 
-import math
+import numpy as np
 
 __all__ = ["beta_quantile"]
 
@@ -17,17 +17,12 @@ def beta_quantile(probability: float, successes: int, failures: int) -> float:
     trials = successes + failures - 1
     if failures > successes:
         return 1.0 - beta_quantile(1.0 - probability, failures, successes)
-    logs = [
-        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
-        for k in range(failures)
-    ]
+    k = np.arange(failures)
+    # Of each count of failures, the logarithm of the number of ways: C(n, k) from C(n, k - 1).
+    ways = np.cumsum(np.log((trials - k + 1) / np.maximum(k, 1)) * (k > 0))
     low, high = 0.0, 1.0
     for _ in range(60):
         x = (low + high) / 2
-        # k failures of the trials: x ** (trials - k) * (1 - x) ** k
-        below = sum(
-            math.exp(log + (trials - k) * math.log(x) + k * math.log1p(-x))
-            for k, log in enumerate(logs)
-        )
+        below = np.exp(ways + (trials - k) * np.log(x) + k * np.log1p(-x)).sum()
         low, high = (x, high) if below < probability else (low, x)
     return low

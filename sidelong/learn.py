@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.inputs import open_inputs
@@ -10,14 +9,12 @@ from sidelong.ingest.merge import merged
 from sidelong.ingest.podmap import PodMap
 from sidelong.learning import Learning
 from sidelong.listing import headline
-from sidelong.models.baseline import Baseline
+from sidelong.models.baseline import Baseline, is_replaceable
 from sidelong.progress import Reading, total_bytes
 from sidelong.tally import Tally
 from sidelong.terminal import Terminal
 
 __all__ = ["learn", "learnt"]
-
-_MANIFEST: Final = "manifest.json"
 
 
 def learn(
@@ -76,7 +73,7 @@ def learnt(
 
 def _refuse_what_is_no_baseline(folder: Path) -> None:
     if folder.is_dir():
-        if (folder / _MANIFEST).is_file() or not any(folder.iterdir()):
+        if is_replaceable(folder):
             return
         problem = f"{folder} holds something else than a baseline, and is left as it is"
     elif folder.exists():

@@ -2,22 +2,43 @@
 
 import ipaddress
 import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import polars as pl
 from streams import START_NS
 
-from sidelong.features.sides import sides
+from sidelong.alerts.incident import Incident
+from sidelong.features.sides import DYNAMIC_PORT, sides
 from sidelong.ingest.clock import Clock
 from sidelong.ingest.keys import hash_strings
 from sidelong.ingest.schema import TCP_FLAGS, conform
+from sidelong.learning import Learning
+from sidelong.models.baseline import CONTACTS_SCHEMA, WORKLOADS_SCHEMA, Baseline
+from sidelong.pipeline import Pipeline
 
-__all__ = ["address", "flows", "lookups", "normal", "oriented"]
+__all__ = [
+    "START",
+    "address",
+    "flows",
+    "incidents",
+    "known",
+    "learnt",
+    "lookups",
+    "normal",
+    "oriented",
+]
+
+START: Final = datetime.fromtimestamp(START_NS // 1_000_000_000, UTC)
+"""What `0s` stands for."""
 
 _TOLD: Final = re.compile(
     r"(?P<at>[\d.]+)s (?P<client>\S+) (?P<way>->|<-) (?P<server>\S+?)(?::(?P<port>\d+))?"
     r"(?: (?P<what>.+))?$"
 )
+_LOST: Final = re.compile(r"(?P<at>[\d.]+)s LOST (?P<lost>\d+)$")
+_EDGE: Final = re.compile(r"(?P<actor>\S+) -> (?P<peer>\S+):(?P<port>\d+)$")
 
 _FLAGS: Final = {
     "SYN": TCP_FLAGS["SYN"],
@@ -37,7 +58,8 @@ def address(name: str) -> str:
         return name.removeprefix("ip:")
     if name.startswith("world:"):
         return name.removeprefix("world:").replace(".0.0/16", ".113.7")
-    return str(ipaddress.ip_address(0x0A000000 + int(hash_strings([name])[0] % 0xFFFF00) + 1))
+    network, host = divmod(int(hash_strings([name])[0] % (0xFFFF * 254)), 254)
+    return str(ipaddress.ip_address(0x0A000000 + network * 256 + host + 1))
 
 
 def flows(*told: str) -> pl.DataFrame:
@@ -45,7 +67,7 @@ def flows(*told: str) -> pl.DataFrame:
 
     Each is told as `TIMEs CLIENT -> SERVER:PORT WHAT`, or with `<-` when the server speaks. WHAT is
     a TCP flag name, DENIED, UNREACHABLE, UDP, `NXDOMAIN name`, `QUERY name`, or an HTTP status with
-    a path, as in `404 /admin`.
+    a path, as in `404 /admin`. `TIMEs LOST COUNT` reports lost events.
     """
     rows = [_row(one) for one in told]
     frame = pl.DataFrame(rows, infer_schema_length=None)
@@ -62,6 +84,56 @@ def lookups(actor: str, names: list[str], *, gap_seconds: float = 0.1) -> pl.Dat
     )
 
 
+def learnt(*frames: pl.DataFrame) -> Baseline:
+    """The baseline of some traffic."""
+    learning = Learning()
+    for frame in frames:
+        learning.observe(frame)
+    return learning.finish()
+
+
+def known(edges: Mapping[str, int], *, days: float = 2) -> Baseline:
+    """A baseline of edges, told as `CLIENT -> SERVER:PORT`, and the seconds in which each was used.
+
+    days: how long it watched.
+    """
+    rows = []
+    for told, seconds in edges.items():
+        match = _EDGE.match(told)
+        assert match, f"cannot read {told!r}"
+        actor, peer, port = match["actor"], match["peer"], int(match["port"])
+        edge_port = port if port < DYNAMIC_PORT else 0
+        span = (START - timedelta(days=days), START)
+        rows.append((actor, peer, peer, port, edge_port, "TCP", *span, seconds))
+    contacts = pl.DataFrame(rows, schema=CONTACTS_SCHEMA, orient="row")
+    workloads = contacts.group_by("actor", maintain_order=True).agg(
+        pl.col("first").min(),
+        pl.col("last").max(),
+        pl.col("active_seconds").sum(),
+        singletons=(pl.col("active_seconds") == 1).sum().cast(pl.Int64),
+        first_contacts=pl.lit(0, pl.Int64),
+        answered=pl.lit(0, pl.Int64),
+    )
+    nobody = Baseline.empty()
+    return Baseline(
+        contacts=contacts,
+        workloads=workloads.match_to_schema(WORKLOADS_SCHEMA),
+        names=nobody.names,
+        domains=nobody.domains,
+        networks=nobody.networks,
+    )
+
+
+def incidents(
+    frames: pl.DataFrame | Iterable[pl.DataFrame], baseline: Baseline | None = None
+) -> list[Incident]:
+    """Everything that a pipeline tells of some traffic, to its end."""
+    pipeline = Pipeline(baseline)
+    pieces = [frames] if isinstance(frames, pl.DataFrame) else frames
+    told = [incident for piece in pieces for incident in pipeline.process(piece)]
+    return told + pipeline.finish()
+
+
 def normal(frame: pl.DataFrame) -> pl.DataFrame:
     """The flows as the normalise stage would hand them on, when names and directions are given."""
     pieces = [piece for piece, _ in Clock().cut(frame)]
@@ -74,6 +146,9 @@ def oriented(*told: str) -> pl.DataFrame:
 
 
 def _row(told: str) -> dict[str, Any]:
+    if match := _LOST.match(told):
+        time = START_NS + round(float(match["at"]) * 1e9)
+        return {"time": time, "lost": int(match["lost"]), "origin": "test"}
     match = _TOLD.match(told)
     assert match, f"cannot read {told!r}"
     back = match["way"] == "<-"
