@@ -10,9 +10,13 @@ of these that knows an end names it:
 5. the pod's name without what its controller appended;
 6. for an end without a pod name, the last record that showed a workload or a pod at the address,
    at most an hour before;
-7. outside the cluster, the registered domain of a DNS answer that gave the address, else
-   `world:a.b.0.0/16`;
+7. outside the cluster, the registered domain of the name that was asked in a DNS answer with that
+   address, else `world:a.b.0.0/16`;
 8. else `ip:ADDRESS`.
+
+An answer holds from its row on, until another names the address, at most for a day. Many domains
+may share an address: the last answer that went to the other end of the flow comes first, the last
+that went to anybody second, since that end may ask where nothing is seen.
 
 `reserved:world` and `reserved:unknown` say less than an address does, so they name only an end
 without one.
@@ -25,7 +29,7 @@ import polars as pl
 from publicsuffixlist import PublicSuffixList
 
 from sidelong.ingest.addresses import external_network, has_one_owner
-from sidelong.ingest.keys import hash_column
+from sidelong.ingest.keys import Keys, hash_column, mix
 from sidelong.ingest.memory import Memory, MemoryState
 from sidelong.ingest.podmap import PodMap, strip_pod_hash
 
@@ -34,6 +38,8 @@ __all__ = ["Identities", "IdentityState", "registered_domain", "with_address_key
 _HOUR: Final = 3600 * 1_000_000_000
 _VAGUE: Final = r"^reserved:(?:world(?:-ipv[46])?|unknown)$"
 _PASSING: Final = r"^(?:ip|world):"  # says nothing that the address does not say again
+_HOST_NAME: Final = r"^[a-z0-9_-]+(?:\.[a-z0-9_-]+)+$"  # so that it cannot pass for a workload
+_SERVICES: Final = ".svc.cluster.local"
 _SPIFFE: Final = r"^spiffe://[^/]+/ns/([^/]+)/sa/([^/]+)$"
 
 
@@ -48,15 +54,16 @@ class IdentityState(TypedDict):
 class Identities:
     """Names the ends of flows, and learns from each row for the rows after it.
 
-    Remembers the last 200,000 pods and the last 200,000 outside addresses for a day, and the
-    holders of the last 200,000 addresses for an hour.
+    Remembers the last 200,000 pods for a day, the holders of the last 200,000 addresses for an
+    hour, and for a day the domains of the last 400,000 outside addresses and pairs of such an
+    address and a client.
     """
 
     def __init__(self, pods: PodMap | None = None) -> None:
         self._map: Final = pods
         self._pods: Final = Memory(["name"], capacity=200_000, within_ns=24 * _HOUR)
         self._addresses: Final = Memory(["name"], capacity=200_000, within_ns=_HOUR)
-        self._domains: Final = Memory(["name"], capacity=200_000, within_ns=24 * _HOUR)
+        self._domains: Final = Memory(["name"], capacity=400_000, within_ns=24 * _HOUR)
 
     @property
     def evicted(self) -> int:
@@ -66,13 +73,13 @@ class Identities:
     def attach(self, flows: pl.DataFrame) -> pl.DataFrame:
         """The flows with `src`, `dst`, `src_pod` and `dst_pod` filled as far as they can be.
 
-        Takes `FLOW_SCHEMA` with the columns of `Clock.cut`. Where there is a column `dns_answers`,
-        the addresses a DNS answer gave as List(String), the names of outside addresses are learnt
-        from it. Only an end without address, pod and principal stays without a name.
+        Takes `FLOW_SCHEMA` with the columns of `Clock.cut`. Only an end without address, pod and
+        principal stays without a name.
         """
         if "src_ip_key" not in flows.columns:
             flows = with_address_keys(flows)
-        ends = pl.concat([_ends(flows, "src"), _ends(flows, "dst")]).with_row_index("end")
+        both = [_ends(flows, "src", "dst"), _ends(flows, "dst", "src")]
+        ends = pl.concat(both).with_row_index("end")
         ends = self._from_map(ends)
         ends = self._from_pod(ends)
         ends = self._from_address(ends)
@@ -144,8 +151,13 @@ class Identities:
         addresses = still_open.select("ip").unique()
         addresses = addresses.with_columns(network=external_network(addresses["ip"]))
         still_open = still_open.join(addresses, on="ip", how="left", maintain_order="left")
-        asked = still_open.drop_nulls("network").rename({"ip_key": "key"})
-        domain = self._domains.recall(asked, answers)["name"]
+        asked = still_open.drop_nulls("network")
+        keys = asked["ip_key"].to_numpy()
+        own, anybodys = _by_client(asked["peer_ip_key"].to_numpy(), keys), pl.Series(keys)
+        told = self._domains.recall(
+            pl.concat([asked.with_columns(key=own), asked.with_columns(key=anybodys)]), answers
+        )["name"]
+        domain = pl.select(pl.coalesce(told[: len(asked)], told[len(asked) :])).to_series()
         named = still_open.select(
             "end",
             name=pl.coalesce(
@@ -166,11 +178,12 @@ def with_address_keys(flows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _ends(flows: pl.DataFrame, side: str) -> pl.DataFrame:
+def _ends(flows: pl.DataFrame, side: str, other: str) -> pl.DataFrame:
     """One end of each flow, named as far as the row itself does.
 
-    Beside the row, its times, `ip` with its key and `pod` stand `name`; `vague`, what the source
-    said when that was next to nothing; `firm`, whether the name is worth telling to other rows.
+    Beside the row, its times, `ip` with its key, that of the other end and `pod` stand `name`;
+    `vague`, what the source said when that was next to nothing; `firm`, whether the name is worth
+    telling to other rows.
     """
     given, principal = pl.col(side), pl.col(f"{side}_principal")
     vague = given.str.contains(_VAGUE)
@@ -183,6 +196,7 @@ def _ends(flows: pl.DataFrame, side: str) -> pl.DataFrame:
         pl.coalesce("time", "clock").alias("time"),
         pl.col(f"{side}_ip").alias("ip"),
         pl.col(f"{side}_ip_key").alias("ip_key"),
+        pl.col(f"{other}_ip_key").alias("peer_ip_key"),
         pl.col(f"{side}_pod").alias("pod"),
         pl.coalesce(pl.when(~vague).then(given), spiffe).alias("name"),
         pl.when(vague).then(given).alias("vague"),
@@ -198,21 +212,40 @@ def _fill(ends: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
 
 
 def _answers(flows: pl.DataFrame) -> pl.DataFrame:
-    """The addresses that DNS answers in these rows gave, each with the domain it stands for."""
-    if "dns_answers" not in flows.columns:
-        flows = flows.clear().with_columns(dns_answers=pl.lit(None, pl.List(pl.String)))
-    told = flows.select(
-        pl.col("row").cast(pl.Int64), pl.col("clock").to_physical(), "dns_name", "dns_answers"
+    """What DNS answers in these rows say of outside addresses.
+
+    Facts by address, and by address and client: the one to whom the answer went.
+    """
+    client = pl.col("dst_ip_key").alias("client")
+    told = (
+        flows.select("row", "clock", client, "dns_name", ip="dns_answers")
+        .filter(pl.col("ip").list.len() > 0, pl.col("dns_name").str.contains(_HOST_NAME))
+        .explode("ip")
+        .drop_nulls("ip")
     )
-    told = told.drop_nulls().explode("dns_answers").drop_nulls()
+    outside = told.select(pl.col("ip").unique())["ip"]
+    outside = outside.filter(external_network(outside).is_not_null())
+    told = told.filter(pl.col("ip").is_in(outside.implode()))
     names = told["dns_name"].unique()
-    domains = pl.Series([registered_domain(name) for name in names], dtype=pl.String)
-    return told.select(
-        "row",
-        "clock",
-        key=pl.Series(hash_column(told["dns_answers"])),
+    domains = pl.Series([_peer_domain(name) for name in names], dtype=pl.String)
+    facts = told.select(
+        pl.col("row").cast(pl.Int64),
+        pl.col("clock").to_physical(),
+        pl.Series("key", hash_column(told["ip"]), dtype=pl.UInt64),
         name=pl.col("dns_name").replace_strict(names, domains, return_dtype=pl.String),
     )
+    own = _by_client(told["client"].to_numpy(), facts["key"].to_numpy())
+    return pl.concat([facts, facts.with_columns(key=own)])
+
+
+def _by_client(clients: Keys, addresses: Keys) -> pl.Series:
+    """The key under which it is known what an address stands for to a client."""
+    return pl.Series(mix(clients, addresses), dtype=pl.UInt64)
+
+
+def _peer_domain(name: str) -> str:
+    """The domain of a name; a service of the cluster that leads outside keeps the whole name."""
+    return name if name.endswith(_SERVICES) else registered_domain(name)
 
 
 @cache

@@ -57,8 +57,7 @@ class Normaliser:
     def normalise(self, flows: pl.DataFrame) -> pl.DataFrame:
         """One piece of the stream, normalised.
 
-        Takes `FLOW_SCHEMA` with `CLOCK_COLUMNS`, and `dns_answers` (List(String), the addresses a
-        DNS answer gave) where the source has it. Afterwards `src`, `dst` and `reply` are null only
+        Takes `FLOW_SCHEMA` with `CLOCK_COLUMNS`. Afterwards `src`, `dst` and `reply` are null only
         where an address is.
         """
         named = self._identities.attach(with_address_keys(flows))

@@ -9,6 +9,8 @@ import pytest
 from sidelong.ingest.addresses import external_network, has_one_owner
 from sidelong.ingest.clock import Clock
 from sidelong.ingest.identity import Identities, registered_domain
+from sidelong.ingest.inputs import open_inputs
+from sidelong.ingest.merge import merged
 from sidelong.ingest.podmap import PodMap
 from sidelong.ingest.schema import conform
 
@@ -18,13 +20,13 @@ HOUR = 3600
 
 def attach(*rows: dict[str, Any], pods: PodMap | None = None) -> pl.DataFrame:
     """The rows named, one second apart unless they say `s`."""
-    columns = {name: None for r in rows for name in r if name not in ("s", "dns_answers")}
+    columns = {name: None for r in rows for name in r if name != "s"}
     frame = pl.DataFrame([{c: r.get(c) for c in columns} for r in rows], infer_schema_length=None)
     seconds = pl.Series([r.get("s", n) for n, r in enumerate(rows)], dtype=pl.Int64) * 10**9
-    flows = conform(frame.with_columns(time=seconds))
-    if any("dns_answers" in r for r in rows):
-        answers = [r.get("dns_answers") for r in rows]
-        flows = flows.with_columns(dns_answers=pl.Series(answers, dtype=pl.List(pl.String)))
+    return named(conform(frame.with_columns(time=seconds)), pods)
+
+
+def named(flows: pl.DataFrame, pods: PodMap | None = None) -> pl.DataFrame:
     identities, found = Identities(pods), []
     for piece, tick in Clock().cut(flows):
         if tick is not None:
@@ -127,15 +129,88 @@ def test_reserved_world_stays_where_there_is_no_address() -> None:
     assert src({"src": "reserved:world"}) == ["reserved:world"]
 
 
+def answer(name: str, *addresses: str, to: str = "10.0.0.1") -> dict[str, Any]:
+    """The resolver tells a client which addresses a name has."""
+    row = {"src_ip": "10.0.0.53", "dst_ip": to, "reply": True}
+    return {**row, "dns_name": name, "dns_answers": list(addresses)}
+
+
+def call(address: str, client: str = "10.0.0.1") -> dict[str, Any]:
+    return {"src_ip": client, "dst_ip": address}
+
+
+def peers(*rows: dict[str, Any]) -> list[str | None]:
+    """The names of those that were called."""
+    found = attach(*rows).filter(pl.col("dns_name").is_null())
+    return found["dst"].to_list()
+
+
 def test_an_outside_address_takes_the_domain_that_a_dns_answer_gave() -> None:
-    answer = {"src_ip": "10.0.0.53", "dns_name": "api.eu.pay.co.uk", "dns_answers": ["8.8.8.8"]}
-    bare = {"src_ip": "8.8.8.8"}
-    assert src(bare, answer, bare) == ["world:8.8.0.0/16", "ip:10.0.0.53", "pay.co.uk"]
+    told = answer("api.eu.pay.co.uk", "8.8.4.4", "8.8.8.8")
+    assert peers(call("8.8.8.8"), told, call("8.8.8.8")) == ["world:8.8.0.0/16", "pay.co.uk"]
+
+
+def test_both_directions_of_a_connection_have_the_domain() -> None:
+    back = {"src_ip": "2001:db8::9", "dst_ip": "10.0.0.1"}
+    rows = answer("pay.co.uk", "2001:db8::9"), call("2001:db8::9"), back
+    found = attach(*rows)
+    assert (found["dst"][1], found["src"][2]) == ("pay.co.uk", "pay.co.uk")
+
+
+def test_of_several_domains_at_an_address_the_last_one_told_counts() -> None:
+    rows = answer("a.example.com", "8.8.8.8"), answer("b.example.org", "8.8.8.8"), call("8.8.8.8")
+    assert peers(*rows) == ["example.org"]
+
+
+def test_what_a_client_was_told_comes_before_what_others_were_told() -> None:
+    rows = (
+        answer("a.example.com", "8.8.8.8"),
+        answer("b.example.org", "8.8.8.8", to="10.0.0.2"),
+        call("8.8.8.8"),
+        call("8.8.8.8", client="10.0.0.2"),
+        call("8.8.8.8", client="10.0.0.3"),
+    )
+    assert peers(*rows) == ["example.com", "example.org", "example.org"]
+
+
+def test_an_answer_holds_for_a_day() -> None:
+    day = 24 * HOUR
+    told = {"s": 0, **answer("pay.co.uk", "8.8.8.8")}
+    rows = told, {"s": day, **call("8.8.8.8")}, {"s": day + 1, **call("8.8.8.8")}
+    assert peers(*rows) == ["pay.co.uk", "world:8.8.0.0/16"]
 
 
 def test_an_answer_does_not_rename_an_inside_address() -> None:
-    answer = {"dns_name": "db.example.com", "dns_answers": ["10.0.0.7"]}
-    assert src(answer, {"src_ip": "10.0.0.7"})[1] == "ip:10.0.0.7"
+    assert peers(answer("db.example.com", "10.0.0.7"), call("10.0.0.7")) == ["ip:10.0.0.7"]
+
+
+@pytest.mark.parametrize("name", ["shop/cart", "ip:10.0.0.1", "localhost", "", "a\\032b.com"])
+def test_no_answer_can_make_an_address_look_like_anything_but_a_domain(name: str) -> None:
+    assert peers(answer(name, "8.8.8.8"), call("8.8.8.8")) == ["world:8.8.0.0/16"]
+
+
+def test_a_service_that_leads_outside_keeps_its_whole_name() -> None:
+    service = "bank.shop.svc.cluster.local"
+    assert peers(answer(service, "8.8.8.8"), call("8.8.8.8")) == [service]
+
+
+def capture(path: Path) -> pl.DataFrame:
+    """The flows of a capture with their ends named, without any pod map."""
+    return named(pl.concat([batch.flows for batch in merged(open_inputs([str(path)]))]))
+
+
+def test_in_a_recorded_capture_the_servers_of_a_pool_are_one_domain(data: Path) -> None:
+    found = capture(data / "slips" / "test7-malicious.pcap").filter(pl.col("dst_port") == 123)
+    outside = found.filter(external_network(found["dst_ip"]).is_not_null())
+    assert outside["dst_ip"].n_unique() == 4
+    assert outside["dst"].unique().to_list() == ["ntp.org"]
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_in_the_shops_packets_whoever_was_looked_up_is_a_domain(data: Path, part: str) -> None:
+    found = capture(data / "cluster-lab" / f"{part}.pcap")
+    called = found.filter(pl.col("dst_ip") == "203.0.113.10")
+    assert called["dst"].unique().to_list() == ["example.org"]
 
 
 def test_without_address_pod_and_principal_there_is_no_name() -> None:
