@@ -57,6 +57,7 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
         "dns_name": value("flow.l7.dns.query"),
         "dns_type": value("flow.l7.dns.qtypes[]"),
         "dns_rcode": _dns_rcode(shape),
+        "dns_answers": _dns_answers(shape),
         "method": value("flow.l7.http.method"),
         "path": _path(value("flow.l7.http.url")),
         "status": value("flow.l7.http.code").replace("0", None).cast(pl.UInt16, strict=False),
@@ -187,9 +188,18 @@ def _escape(name: str) -> str:
 
 
 def _dns_rcode(shape: Shape) -> pl.Expr:
-    response = shape.value("flow.l7.type").is_in(["RESPONSE", "2"]) & shape.present("flow.l7.dns")
     rcode = shape.value("flow.l7.dns.rcode").fill_null("0").cast(pl.UInt8, strict=False)
-    return pl.when(response).then(rcode)
+    return pl.when(_is_dns_answer(shape)).then(rcode)
+
+
+def _dns_answers(shape: Shape) -> pl.Expr:
+    given = shape.value("flow.l7.dns.ips")
+    addresses = given.list.eval(pl.element().filter(pl.element().str.contains(_ADDRESS)))
+    return pl.when(_is_dns_answer(shape)).then(addresses.fill_null([]))
+
+
+def _is_dns_answer(shape: Shape) -> pl.Expr:
+    return shape.value("flow.l7.type").is_in(["RESPONSE", "2"]) & shape.present("flow.l7.dns")
 
 
 def _path(url: pl.Expr) -> pl.Expr:

@@ -40,7 +40,7 @@ _FLOW: Final = (
     "l4.ICMPv6",
     *(f"{end}.{key}" for end in ("source", "destination") for key in _ENDPOINT),
     "l7.type",
-    *(f"l7.dns.{key}" for key in ("query", "rcode", "qtypes[]")),
+    *(f"l7.dns.{key}" for key in ("query", "rcode", "qtypes[]", "ips[]")),
     *(f"l7.http.{key}" for key in ("code", "method", "url", "headers")),
     "l7.kafka",
     *(

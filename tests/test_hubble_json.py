@@ -283,6 +283,22 @@ def test_an_answer_has_its_code_even_where_zero_was_left_out(kind: Any, rcode: i
     assert one(event(l7={"type": kind, "dns": dns}))["dns_rcode"] == rcode
 
 
+@pytest.mark.parametrize(
+    ("kind", "ips", "addresses"),
+    [
+        ("RESPONSE", ["203.0.113.7", "2001:db8::1"], ["203.0.113.7", "2001:db8::1"]),
+        ("RESPONSE", ["203.0.113.7", None, "nowhere", 7], ["203.0.113.7"]),
+        ("RESPONSE", [], []),
+        ("RESPONSE", None, []),
+        ("REQUEST", None, None),
+    ],
+)
+def test_an_answer_has_the_addresses_it_gave(kind: str, ips: Any, addresses: Any) -> None:
+    dns = {"query": "a.example.", **({} if ips is None else {"ips": ips})}
+    assert one(event(l7={"type": kind, "dns": dns}))["dns_answers"] == addresses
+    assert one(camel(event(l7={"type": kind, "dns": dns})["flow"]))["dns_answers"] == addresses
+
+
 def test_octets_of_a_name_that_do_not_print_are_escaped() -> None:
     dns = {"query": "caf\u00e9 x\\001.example."}
     row = one(event(l7={"type": "REQUEST", "dns": dns}))
