@@ -148,7 +148,7 @@ class LateralMovementDetector:
                 "crossed",
             ),
             _part("policy_denied", pl.lit("denied"), pl.lit("allowed"), "refused"),
-            _part("identity", pl.col("src_principal"), pl.col("actor"), "impersonated"),
+            _part("identity", _principal(), pl.col("actor"), "impersonated"),
         ]
         return rows.with_columns(
             log_evidence=pl.sum_horizontal(
@@ -160,12 +160,15 @@ class LateralMovementDetector:
         )
 
 
+def _principal() -> pl.Expr:
+    """The actor's: the edge may be known by a reply alone."""
+    return pl.when("reply").then("dst_principal").otherwise("src_principal")
+
+
 def _impostor() -> pl.Expr:
     """The principal is a service account, and not one of the pod's own namespace."""
-    account = pl.col("src_principal").str.extract(r"^spiffe://[^/]+/ns/([^/]+)/sa/")
-    return (account != pl.col("actor").str.extract(r"^([^/:]+)/")).fill_null(False) & ~pl.col(
-        "reply"
-    )
+    account = _principal().str.extract(r"^spiffe://[^/]+/ns/([^/]+)/sa/")
+    return (account != pl.col("actor").str.extract(r"^([^/:]+)/")).fill_null(False)
 
 
 def _name(ports: dict[int, str]) -> pl.Expr:
