@@ -112,13 +112,12 @@ def _scan(totals: Totals) -> str:
             f"{who} opened {counts['contacts']} new connections to {_listed(list(totals.peers))} "
             f"{_within(totals)}, far faster than it ever took up new peers."
         )
-    ports = f"{counts['ports']:,} ports" if counts["ports"] > _FEW else f"port {_ports(totals)}"
     ended = ", ".join(
         f"{counts[name]:,} {name.replace('_', ' ')}"
         for name in (*_FAILURES, "answered")
         if name in counts
     )
-    return f"{who} tried {ports} of {_peers(totals)} {_within(totals)}: {ended}."
+    return f"{who} {_tried(totals)} {_peers(totals)} {_within(totals)}: {ended}."
 
 
 def _dns(totals: Totals) -> str:
@@ -152,17 +151,16 @@ def _lateral(totals: Totals) -> str:
             f"{_who(totals)} connected to {where} for the first time, within half an hour of being "
             f"reached for the first time itself: {what['chain']['observed']}."
         )
-    reasons = []
-    if "sensitive_service" in what:
-        reasons.append(f"{what['sensitive_service']['observed']}")
-    if "other_namespace" in what:
-        reasons.append("in another namespace")
-    if "policy_denied" in what:
-        reasons.append("denied by policy")
-    told = f" ({' '.join(reasons)})" if reasons else ""
+    denied = "policy_denied" in what
+    place = [what["sensitive_service"]["observed"]] if "sensitive_service" in what else []
+    place += ["in another namespace"] if "other_namespace" in what else []
+    reasons = [" ".join(place)] if place else []
+    reasons += ["denied by policy"] if denied else []
+    told = f" ({', '.join(reasons)})" if reasons else ""
+    did = "tried to connect" if denied else "connected"
     known = what["new_edge"]["expected"] if "new_edge" in what else "its habits are not known"
     more = f", then to {len(totals.targets) - 1} more" if len(totals.targets) > 1 else ""
-    return f"{_who(totals)} connected to {where}{told} for the first time{more}; {known}."
+    return f"{_who(totals)} {did} to {where}{told} for the first time{more}; {known}."
 
 
 def _who(totals: Totals) -> str:
@@ -177,8 +175,13 @@ def _peers(totals: Totals) -> str:
     return _listed(peers) if len(peers) <= _FEW else f"{len(peers):,} peers"
 
 
-def _ports(totals: Totals) -> str:
-    return ", ".join(str(port) for port in sorted(totals.ports))
+def _tried(totals: Totals) -> str:
+    ports = sorted(totals.ports)
+    if ports == [0]:  # ICMP has none
+        return "pinged"
+    if len(ports) > _FEW:
+        return f"tried {len(ports):,} ports of"
+    return f"tried port{'s' if len(ports) > 1 else ''} {', '.join(map(str, ports))} of"
 
 
 def _listed(names: list[str]) -> str:

@@ -136,7 +136,12 @@ class LateralMovementDetector:
             _part(
                 "new_edge",
                 pl.format("{}:{}", "peer", "port"),
-                pl.format("in {} active seconds it used {} others", "active_seconds", "used"),
+                pl.format(
+                    "in {} active seconds it used {} other{}",
+                    "active_seconds",
+                    "used",
+                    pl.when(pl.col("used") == 1).then(pl.lit("")).otherwise(pl.lit("s")),
+                ),
                 "rarity",
             ),
             _part("sensitive_service", pl.col("target"), pl.lit("1 in 100 new edges"), "sensitive"),
