@@ -112,10 +112,14 @@ class _Decompressed(io.RawIOBase):
         """Whether nothing more arrives for a moment. Only a pipe ever is."""
         if self._output or self._input or self._ended:
             return False
+        return not self._ready()
+
+    def _ready(self) -> bool:
+        """Whether a read would not wait; looks for a tenth of a second."""
         try:
-            return not select.select([self._file], [], [], _PAUSE_SECONDS)[0]
+            return bool(select.select([self._file], [], [], _PAUSE_SECONDS)[0])
         except (OSError, ValueError):  # not something one can wait for
-            return False
+            return True
 
     def _advance(self) -> None:
         if not self._input:
@@ -180,6 +184,10 @@ class _Decompressed(io.RawIOBase):
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
+        # polars leaves a handler of signals behind under which an interrupt does not end a read
+        # that waits. Waiting is therefore done here, between two instructions of Python.
+        while not self._ready():
+            pass
         try:
             yield
         except OSError as error:

@@ -19,7 +19,9 @@ EARLIEST, LATEST = "1990", "2100"
 """Years outside of which a time is nonsense; the type of the column ends at 2262."""
 
 _SECONDS: Final = "%Y-%m-%dT%H:%M:%S"
+_LONGEST_TIME: Final = len("2026-11-23T09:14:02.118406213Z")
 _MOST_COUNTED: Final = 2**32 - 1
+_VERDICT: Final = {**VERDICTS_BY_NUMBER, **{name: name for name in VERDICTS.categories}}
 _REDACTED: Final = "HUBBLE_REDACTED"
 _ADDRESS: Final = r"^[0-9A-Fa-f.:]{2,}(%\w+)?$"
 
@@ -48,7 +50,9 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
         "dst_port_text": pl.coalesce(ports["destination"]),
         "protocol": _protocol(shape),
         "reply": _reply(shape),
-        "verdict": value("flow.verdict").replace(VERDICTS_BY_NUMBER).cast(VERDICTS, strict=False),
+        "verdict": value("flow.verdict").replace_strict(
+            _VERDICT, default=None, return_dtype=VERDICTS
+        ),
         "drop_reason": pl.coalesce(
             _drop_reason(value("flow.drop_reason_desc")), _drop_reason(value("flow.drop_reason"))
         ),
@@ -110,9 +114,10 @@ def _time(text: pl.Expr, *, any_offset: bool) -> pl.Expr:
         time = text.str.to_datetime("%+", time_unit="ns", strict=False)
     else:
         seconds = text.str.slice(0, 19).str.to_datetime(_SECONDS, time_unit="ns", strict=False)
-        digits = text.str.slice(19).str.extract(r"^\.?(\d{0,9})Z$").str.pad_end(9, "0")
+        digits = text.str.slice(20).str.strip_suffix("Z").str.pad_end(9, "0")
         fraction = pl.duration(nanoseconds=digits.cast(pl.Int64, strict=False), time_unit="ns")
-        time = (seconds + fraction).dt.replace_time_zone("UTC")
+        usual = text.str.ends_with("Z") & (text.str.len_bytes() <= _LONGEST_TIME)
+        time = pl.when(usual).then((seconds + fraction).dt.replace_time_zone("UTC"))
     # By text: a year that does not fit the type comes out as another one.
     return pl.when(text.str.slice(0, 5).is_between(pl.lit(EARLIEST), pl.lit(LATEST))).then(time)
 
@@ -149,11 +154,10 @@ def _drop_reason(text: pl.Expr) -> pl.Expr:
 
 def _policy(shape: Shape) -> pl.Expr:
     """The first that denied, else the first that allowed; without a namespace, cluster-wide."""
-    places = (f"flow.{d}_{decision}_by[]" for decision in DECISIONS for d in DIRECTIONS)
-    return pl.coalesce(
-        (shape.value(f"{at}.namespace") + "/").fill_null("") + shape.value(f"{at}.name")
-        for at in places
-    )
+    places = (f"flow.{d}_{decision}_by" for decision in DECISIONS for d in DIRECTIONS)
+    first = shape.value(*places).list.get(0, null_on_oob=True)
+    namespace, name = first.struct.field("namespace"), first.struct.field("name")
+    return pl.coalesce(namespace + "/" + name, name)
 
 
 def _tcp_flags(texts: pl.Series) -> pl.Series:
@@ -232,9 +236,9 @@ def _count(shape: Shape) -> pl.Expr:
 
 def _reserved(shape: Shape, end: str, pod: pl.Expr) -> pl.Expr:
     """Cilium's own identities. Of the world nothing is said here: its peers are told apart."""
-    labels = shape.value(f"flow.{end}.labels")
+    labels = pl.when(pod.is_null()).then(shape.value(f"flow.{end}.labels"))
     names = (
         pl.when(labels.list.contains(pl.lit(f"reserved:{name}"))).then(pl.lit(f"reserved:{name}"))
         for name in RESERVED
     )
-    return pl.when(pod.is_null()).then(pl.coalesce(names))
+    return pl.coalesce(names)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -41,9 +42,8 @@ def read(
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
 def test_a_packed_file_that_is_cut_off_is_read_to_there_and_counted(
-    tmp_path: Path, pack: object
+    tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
-    assert callable(pack)
     lines = b"".join(FLOW.replace(b'port":5,', b'port":%d,' % port) for port in range(20_000))
     packed = pack(lines)
     flows, bad = read(tmp_path, packed[: len(packed) * 3 // 4])

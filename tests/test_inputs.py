@@ -4,7 +4,7 @@ import gzip
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -405,7 +405,8 @@ def test_a_stream_counts_what_lies_on_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
-def test_members_that_follow_each_other_are_one_stream(tmp_path: Path, pack: object) -> None:
-    assert callable(pack)
+def test_members_that_follow_each_other_are_one_stream(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
     path = written(tmp_path / "a", pack(line(1, port=1)), pack(line(2, port=2)))
     assert ports(path) == [1, 2]
