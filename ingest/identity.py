@@ -32,6 +32,7 @@ from sidelong.ingest.addresses import external_network, has_one_owner
 from sidelong.ingest.keys import Keys, hash_column, mix
 from sidelong.ingest.memory import Memory, MemoryState
 from sidelong.ingest.podmap import PodMap, strip_pod_hash
+from sidelong.ingest.schema import schema_of
 
 __all__ = ["Identities", "IdentityState", "registered_domain", "with_address_keys"]
 
@@ -41,6 +42,10 @@ _PASSING: Final = r"^(?:ip|world):"  # says nothing that the address does not sa
 _HOST_NAME: Final = r"^[a-z0-9_-]+(?:\.[a-z0-9_-]+)+$"  # so that it cannot pass for a workload
 _SERVICES: Final = ".svc.cluster.local"
 _SPIFFE: Final = r"^spiffe://[^/]+/ns/([^/]+)/sa/([^/]+)$"
+
+_NO_FACTS: Final = schema_of(
+    {"row": pl.Int64, "clock": pl.Int64, "key": pl.UInt64, "name": pl.String}
+).to_frame()
 
 
 class IdentityState(TypedDict):
@@ -223,8 +228,10 @@ def _answers(flows: pl.DataFrame) -> pl.DataFrame:
         .explode("ip")
         .drop_nulls("ip")
     )
-    outside = told.select(pl.col("ip").unique())["ip"]
+    outside = told["ip"].unique()
     outside = outside.filter(external_network(outside).is_not_null())
+    if outside.is_empty():
+        return _NO_FACTS
     told = told.filter(pl.col("ip").is_in(outside.implode()))
     names = told["dns_name"].unique()
     domains = pl.Series([_peer_domain(name) for name in names], dtype=pl.String)
