@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 import pytest
-from builders import START_NS, flows
+from builders import flows
+from streams import START_NS
 
 from sidelong.alerts.incident import Incident
 from sidelong.ingest.schema import PROTOCOLS, TCP_FLAGS, conform
