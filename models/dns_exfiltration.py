@@ -23,16 +23,23 @@ from sidelong.ingest.table import Table
 from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import ALERT, NO_EVIDENCE, SILENCE_NS, as_evidence, crosses
 
-__all__ = ["ALERT_BYTES", "DnsExfiltrationDetector", "bucket_level", "name_keys"]
+__all__ = [
+    "ALERT_BYTES",
+    "DnsExfiltrationDetector",
+    "bucket_level",
+    "name_keys",
+    "new_bytes",
+]
 
 ALERT_BYTES: Final = 1_024
 _LEAK_BYTES_PER_DAY: Final = 4_096
 _SCALE: Final = 1_000  # levels are kept in thousandths of a byte, so that the leak has a grain
 _WEEK_NS: Final = 7 * 86_400_000_000_000
 
-# An address written as labels says no more than the address: reverse lookups and blacklists.
-_IPV4_LABELS: Final = r"^\d{1,3}(\.\d{1,3}){1,3}$"
-_IPV6_LABELS: Final = r"^[0-9a-f](\.[0-9a-f]){15,31}$"
+# An address written as labels says no more than the address: reverse lookups, also of networks, and
+# blacklists, which put it in front of their own name.
+_IPV4_LABELS: Final = r"^\d{1,3}(\.\d{1,3}){1,2}$|^\d{1,3}(\.\d{1,3}){3}(\.|$)"
+_IPV6_LABELS: Final = r"^[0-9a-f](\.[0-9a-f]){15,30}$|^[0-9a-f](\.[0-9a-f]){31}(\.|$)"
 
 # No stub resolver asks for these of its own accord; tunnels like them for the room they give.
 _TUNNEL_TYPES: Final = ("NULL", "KEY", "TYPE65399")
@@ -48,14 +55,14 @@ def bucket_level(level: pl.Expr) -> pl.Expr:
     return level * (ALERT_BYTES * _SCALE) // ALERT
 
 
-def _new_bytes() -> pl.Expr:
+def new_bytes() -> pl.Expr:
     """How much a never-seen name says: its text below the domain, or the address it spells."""
     text = pl.col("subdomain")
     return (
-        pl.when(text.str.contains(_IPV4_LABELS))
-        .then(4)
-        .when(text.str.contains(_IPV6_LABELS))
-        .then(16)
+        pl.when(text.str.contains(_IPV6_LABELS))
+        .then(16 + text.str.replace(_IPV6_LABELS, "").str.len_bytes())
+        .when(text.str.contains(_IPV4_LABELS))
+        .then(4 + text.str.replace(_IPV4_LABELS, "").str.len_bytes())
         .otherwise(text.str.len_bytes())
         .cast(pl.Int64)
     )
@@ -102,7 +109,7 @@ class DnsExfiltrationDetector:
         rows = rows.unique("key", keep="first", maintain_order=True)
         self._names.put(rows["key"].to_numpy(), seen=rows["time"].to_physical().to_numpy())
         doubled = pl.col("dns_type").is_in(_TUNNEL_TYPES).fill_null(False)
-        rows = rows.with_columns(bytes=_new_bytes()).with_columns(
+        rows = rows.with_columns(bytes=new_bytes()).with_columns(
             charge=pl.col("bytes") * pl.when(doubled).then(2 * _SCALE).otherwise(_SCALE),
             group=pl.Series(hash_columns(rows, ["actor", "domain"]), dtype=pl.UInt64),
         )

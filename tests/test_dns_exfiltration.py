@@ -10,6 +10,7 @@ from sidelong.alerts.incident import Incident
 from sidelong.features.names import NO_ZONE
 from sidelong.models.baseline import DOMAINS_SCHEMA, Baseline
 from sidelong.models.detectors import Detectors
+from sidelong.models.dns_exfiltration import new_bytes
 
 
 def names(count: int, *, size: int = 64, zone: str = "t.example.net", start: int = 0) -> list[str]:
@@ -185,3 +186,8 @@ def test_a_site_with_a_few_hosts_can_be_asked_for_all_day() -> None:
     hosts = ["www", "api", "cdn", "img", "static", "login", "assets-eu-west-1", "telemetry"]
     asked = [f"{hosts[n % len(hosts)]}.example.org" for n in range(2_000)]
     assert alarms_after(lookups("a/x", asked, gap_seconds=40)) is None
+
+
+def test_a_blacklist_name_costs_the_address_and_the_list_s_own_name() -> None:
+    names = pl.DataFrame({"subdomain": ["4.3.2.1.zen", "4.3.2.1", "zen", "20.172"]})
+    assert names.select(new_bytes()).to_series().to_list() == [7, 4, 3, 4]
