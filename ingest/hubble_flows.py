@@ -13,17 +13,30 @@ from sidelong.ingest.hubble_names import DROP_REASONS, RESERVED, VERDICTS_BY_NUM
 from sidelong.ingest.hubble_shape import DECISIONS, DIRECTIONS, EVERY_SHAPE, OTHER_EVENTS, Shape
 from sidelong.ingest.schema import FLOW_SCHEMA, TCP_FLAGS, VERDICTS, conform
 
-__all__ = ["EARLIEST", "LATEST", "flatten", "flows_of"]
+__all__ = [
+    "ADDRESS",
+    "EARLIEST",
+    "LATEST",
+    "MOST_COUNTED",
+    "dns_names",
+    "flatten",
+    "flows_of",
+    "path_of",
+]
 
 EARLIEST, LATEST = "1990", "2100"
 """Years outside of which a time is nonsense; the type of the column ends at 2262."""
 
+ADDRESS: Final = r"^[0-9A-Fa-f.:]{2,}(%\w+)?$"
+"""What may be an address; polars' syntax."""
+
+MOST_COUNTED: Final = 2**32 - 1
+"""The most events that one row may stand for: its column ends there."""
+
 _SECONDS: Final = "%Y-%m-%dT%H:%M:%S"
 _LONGEST_TIME: Final = len("2026-11-23T09:14:02.118406213Z")
-_MOST_COUNTED: Final = 2**32 - 1
 _VERDICT: Final = {**VERDICTS_BY_NUMBER, **{name: name for name in VERDICTS.categories}}
 _REDACTED: Final = "HUBBLE_REDACTED"
-_ADDRESS: Final = r"^[0-9A-Fa-f.:]{2,}(%\w+)?$"
 
 
 def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
@@ -63,7 +76,7 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
         "dns_rcode": _dns_rcode(shape),
         "dns_answers": _dns_answers(shape),
         "method": value("flow.l7.http.method"),
-        "path": _path(value("flow.l7.http.url")),
+        "path": path_of(value("flow.l7.http.url")),
         "status": value("flow.l7.http.code").replace("0", None).cast(pl.UInt16, strict=False),
         "l7": _l7(shape),
         "encrypted": _boolean(value("flow.IP.encrypted")),
@@ -86,7 +99,7 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
             pl.col(text).is_null() | port.is_not_null()
             for text, port in zip(texts, ported, strict=True)
         ),
-        *(pl.col(ip).str.contains(_ADDRESS).fill_null(True) for ip in ("src_ip", "dst_ip")),
+        *(pl.col(ip).str.contains(ADDRESS).fill_null(True) for ip in ("src_ip", "dst_ip")),
     )
     return rows.with_columns(
         src_port=ported[0],
@@ -98,7 +111,7 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
         | (pl.col("protocol") == "OTHER")
         | ((pl.col("protocol") != "ICMP") & pl.all_horizontal(pl.col(texts).is_null())),
         tcp_flags=_tcp_flags(rows["flags_text"]),
-        dns_name=_dns_name(rows["dns_name"]),
+        dns_name=dns_names(rows["dns_name"]),
     ).drop(*texts, "flags_text")
 
 
@@ -177,7 +190,7 @@ def _flag_bits(text: str) -> int | None:
     return sum(bit for name, bit in TCP_FLAGS.items() if flags.get(name) is True)
 
 
-def _dns_name(queries: pl.Series) -> pl.Series:
+def dns_names(queries: pl.Series) -> pl.Series:
     """Cilium escapes as RFC 4343 does; what others left unescaped is escaped here."""
     odd = queries.filter(queries.str.contains(r"[^\x21-\x7e]")).unique()
     if not odd.is_empty():
@@ -198,7 +211,7 @@ def _dns_rcode(shape: Shape) -> pl.Expr:
 
 def _dns_answers(shape: Shape) -> pl.Expr:
     given = shape.value("flow.l7.dns.ips")
-    addresses = given.list.eval(pl.element().filter(pl.element().str.contains(_ADDRESS)))
+    addresses = given.list.eval(pl.element().filter(pl.element().str.contains(ADDRESS)))
     return pl.when(_is_dns_answer(shape)).then(addresses.fill_null([]))
 
 
@@ -206,7 +219,7 @@ def _is_dns_answer(shape: Shape) -> pl.Expr:
     return shape.value("flow.l7.type").is_in(["RESPONSE", "2"]) & shape.present("flow.l7.dns")
 
 
-def _path(url: pl.Expr) -> pl.Expr:
+def path_of(url: pl.Expr) -> pl.Expr:
     path = url.str.replace(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "").str.extract(r"^([^?#]*)")
     return pl.when(~path.str.contains(_REDACTED, literal=True)).then(path.replace("", "/"))
 
@@ -231,7 +244,7 @@ def _count(shape: Shape) -> pl.Expr:
         shape.value(f"flow.aggregate.{name}_flow_count").cast(pl.UInt64, strict=False)
         for name in (*DIRECTIONS, "unknown_direction")
     )
-    return pl.when(total > 0).then(total.clip(upper_bound=_MOST_COUNTED))
+    return pl.when(total > 0).then(total.clip(upper_bound=MOST_COUNTED))
 
 
 def _reserved(shape: Shape, end: str, pod: pl.Expr) -> pl.Expr:

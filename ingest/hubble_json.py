@@ -6,96 +6,53 @@ becomes of a line depends on that line alone, never on those around it.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import BinaryIO, Final
+from collections.abc import Iterator, Sequence
+from types import TracebackType
 
 import polars as pl
 
-from sidelong.ingest.files import consumed, damage
 from sidelong.ingest.hubble_flows import EARLIEST, LATEST, flatten, flows_of
 from sidelong.ingest.hubble_shape import EVERY_SHAPE, EXPORTER_SHAPE
-from sidelong.ingest.json_lines import LONGEST_LINE, Block, JsonReader, line_blocks
-from sidelong.ingest.source import BadRows, Batch
+from sidelong.ingest.json_lines import JsonReader
+from sidelong.ingest.line_files import SAMPLES, Decoded
+from sidelong.ingest.lines import Block
 
-__all__ = ["HubbleJsonFile"]
-
-_SAMPLES: Final = 5
+__all__ = ["HubbleLines"]
 
 
-@dataclass(frozen=True, slots=True)
-class HubbleJsonFile:
-    """Flows and losses out of lines of Hubble JSON, in the order of the lines.
+class HubbleLines:
+    """Decodes flows and losses out of lines of Hubble JSON. Use as a context manager."""
 
-    open: gives the decompressed bytes from their start. size_bytes: on disk, None for a pipe.
-    block_bytes: how much is decoded at once. A position is an offset in the decompressed bytes.
-    """
+    def __enter__(self) -> "HubbleLines":
+        self._reader = JsonReader()
+        return self
 
-    name: str
-    open: Callable[[], BinaryIO]
-    size_bytes: int | None
-    block_bytes: int = 16 << 20
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reader.__exit__(kind, error, trace)
 
-    def batches(self, since: int = 0) -> Iterator[Batch]:
-        """The flows after position `since`; lines that cannot be read are counted in `bad`.
-
-        While the caller looks at a batch, the next is decoded, in a thread of its own.
-        """
-        with (
-            self.open() as stream,
-            JsonReader() as reader,
-            ThreadPoolExecutor(1, "hubble-json") as decoding,
-        ):
-            waiting: Future[Batch] | None = None
-            for block in line_blocks(stream, since, self.block_bytes):
-                bad = BadRows()
-                if block.last and (damaged := damage(stream)):
-                    bad = BadRows(1, (f"{self.name}: {damaged}; what came before was read",))
-                read = consumed(stream, block.end)
-                started = decoding.submit(self._batch, reader, block, read, bad)
-                if waiting:
-                    yield from _worth_it(waiting.result())
-                waiting = started
-                if block.paused:
-                    yield from _worth_it(waiting.result())
-                    waiting = None
-            if waiting:
-                yield from _worth_it(waiting.result())
-
-    def _batch(self, reader: JsonReader, block: Block, read: int, bad: BadRows) -> Batch:
-        flows, unreadable = self._decode(reader, block)
-        return Batch(flows, block.end, read, bad + unreadable)
-
-    def _decode(self, reader: JsonReader, block: Block) -> tuple[pl.DataFrame, BadRows]:
-        rows, lines = _rows(reader, block)
+    def decode(self, block: Block) -> Decoded:
+        """The flows of a block of lines."""
+        rows, lines = _rows(self._reader, block)
         unreadable = rows.filter(~pl.col("readable") & ~pl.col("silent"))["line"]
         partial = rows.filter("readable", "is_flow", "partial")["line"]
-        faults: list[tuple[int, str]] = []
-        misread: list[int] = []
-        if len(unreadable) or len(partial):
-            content, starts = lines or block.lines()
-            misread = [line for line in partial if _misfit(content[line])]
-            bad = sorted([*unreadable, *misread])
-            faults = [(starts[line], _fault(content[line])) for line in bad[:_SAMPLES]]
-        faults += [(at, f"longer than {LONGEST_LINE >> 20} MiB") for at in block.too_long]
+        if not len(unreadable) and not len(partial):
+            return Decoded(flows_of(rows.filter("readable")))
+        content, starts = lines or block.lines()
+        misread = [line for line in partial if _misfit(content[line])]
+        bad = sorted([*unreadable, *misread])
+        faults = [(starts[line], _fault(content[line])) for line in bad[:SAMPLES]]
         good = rows.filter("readable")
         if misread:
             good = good.filter(~pl.col("line").is_in(misread))
-        samples = tuple(
-            f"{self.name} at byte {at:,}: {why}" for at, why in sorted(faults)[:_SAMPLES]
-        )
-        count = len(unreadable) + len(misread) + len(block.too_long)
-        return flows_of(good), BadRows(count, samples)
+        return Decoded(flows_of(good), len(bad), tuple(faults))
 
 
 _Lines = tuple[list[bytes], list[int]]
-
-
-def _worth_it(batch: Batch) -> Iterator[Batch]:
-    """The batch, unless it says nothing: no progress, as at the end of an empty file."""
-    if batch.position or batch.bad.count:
-        yield batch
 
 
 def _rows(reader: JsonReader, block: Block) -> tuple[pl.DataFrame, _Lines | None]:

@@ -1,4 +1,4 @@
-"""What was named on the command line, as sources: files, folders, patterns, standard input."""
+"""What was named on the command line, as sources: files, folders, patterns, "-", URLs."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -7,27 +7,42 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Final
 
-from sidelong.errors import SourceError
+from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.files import STANDARD_INPUT, InputFile
-from sidelong.ingest.hubble_json import HubbleJsonFile
+from sidelong.ingest.hubble_json import HubbleLines
+from sidelong.ingest.line_files import LineFile
+from sidelong.ingest.live import is_url, open_live
 from sidelong.ingest.parquet import ParquetFile
 from sidelong.ingest.pcap import PcapFile
 from sidelong.ingest.schema import empty_flows
+from sidelong.ingest.settings import InputSettings
 from sidelong.ingest.sniff import FORMATS, HEAD_BYTES, format_of
 from sidelong.ingest.source import BadRows, Batch, Source
 
 __all__ = ["FORMATS", "open_inputs"]
 
 
-def open_inputs(paths: Sequence[str], format: str | None = None) -> list[Source]:
-    """A source for each of `paths`: files, folders with all that is in them, patterns, "-".
+def open_inputs(
+    paths: Sequence[str],
+    format: str | None = None,
+    settings: InputSettings = InputSettings(),  # noqa: B008, a frozen value
+) -> list[Source]:
+    """A source for each of `paths`: files, folders with all that is in them, patterns, "-", URLs.
 
     format: one of `FORMATS`; else each file is what it begins like. A file that is named twice is
     read once. Nothing is decoded yet. Errors: SourceError for what cannot be opened, is of no
     known format or not of `format`, for folders and patterns without a capture, and when there is
-    nothing in any of them.
+    nothing in any of them. ConfigError for a URL beside other inputs: a live source has no end.
     """
-    sources = [_source(file, format) for file in _files(paths, format)]
+    urls = [path for path in paths if is_url(path)]
+    if urls and len(paths) > 1:
+        raise ConfigError(
+            f"{urls[0]} is live, and was given beside {len(paths) - 1} other input(s)",
+            hint="read one live source at a time; collect each, and replay what was collected",
+        )
+    if urls:
+        return [open_live(urls[0], settings)]
+    sources = [_source(file, format, settings) for file in _files(paths, format)]
     empty = [source.name for source in sources if isinstance(source, _EmptyFile)]
     if empty and len(empty) == len(sources):
         raise SourceError(
@@ -48,15 +63,15 @@ class _EmptyFile:
         yield Batch(empty_flows(), 0, self.size_bytes or 0, BadRows(1, (f"{self.name}: empty",)))
 
 
-def _hubble(file: InputFile) -> Source:
-    return HubbleJsonFile(file.name, file.open, file.size_bytes)
+def _hubble(file: InputFile, _: InputSettings) -> Source:
+    return LineFile(file.name, file.open, file.size_bytes, HubbleLines)
 
 
-def _pcap(file: InputFile) -> Source:
+def _pcap(file: InputFile, _: InputSettings) -> Source:
     return PcapFile(file.name, file.open, file.size_bytes)
 
 
-def _parquet(file: InputFile) -> Source:
+def _parquet(file: InputFile, _: InputSettings) -> Source:
     if file.size_bytes is None or file.path == STANDARD_INPUT:
         raise SourceError(
             f"{file.name} is Parquet or Arrow, which cannot be read from a pipe",
@@ -71,14 +86,14 @@ def _parquet(file: InputFile) -> Source:
     return ParquetFile(file.name, Path(file.path))
 
 
-_SOURCES: Final[dict[str, Callable[[InputFile], Source]]] = {
+_SOURCES: Final[dict[str, Callable[[InputFile, InputSettings], Source]]] = {
     "hubble": _hubble,
     "pcap": _pcap,
     "parquet": _parquet,
 }
 
 
-def _source(file: InputFile, format: str | None) -> Source:
+def _source(file: InputFile, format: str | None, settings: InputSettings) -> Source:
     head, damage = file.head(HEAD_BYTES)
     if not head:
         if damage:
@@ -86,7 +101,7 @@ def _source(file: InputFile, format: str | None) -> Source:
                 f"{file.name} is {damage}: nothing of it can be read", hint="fetch it once more"
             )
         return _EmptyFile(file.name, file.size_bytes)
-    return _SOURCES[_agreed(file, head, format)](file)
+    return _SOURCES[_agreed(file, head, format)](file, settings)
 
 
 def _agreed(file: InputFile, head: bytes, format: str | None) -> str:

@@ -68,6 +68,12 @@ _pods = option(
     help="Who held which address, for captures that know addresses only: "
     'JSON as {"name": {"ip", "namespace", "workload"}}, or from "kubectl get pods -A -o json".',
 )
+_config = option(
+    "--config",
+    heading="Input",
+    metavar="FILE",
+    help="Settings of sources, as TOML: see docs/configuration.md.",
+)
 
 
 @click.group(
@@ -115,7 +121,14 @@ def demo() -> int:
 )
 @_format
 @_pods
-def learn(inputs: Sequence[str], baseline: str, format: str | None, pods: str | None) -> int:
+@_config
+def learn(
+    inputs: Sequence[str],
+    baseline: str,
+    format: str | None,
+    pods: str | None,
+    config: str | None,
+) -> int:
     """Learn from traffic you vouch for: who talks to whom, and which DNS names are ordinary.
 
     INPUT is a file, a folder, a glob, or - for standard input; .gz and .zst are read as they are.
@@ -127,7 +140,9 @@ def learn(inputs: Sequence[str], baseline: str, format: str | None, pods: str | 
     """
     from sidelong.learn import learn
 
-    return learn(inputs, terminal=Terminal(), baseline=baseline, format=format, pods=pods)
+    return learn(
+        inputs, terminal=Terminal(), baseline=baseline, format=format, pods=pods, config=config
+    )
 
 
 @cli.command(
@@ -138,6 +153,7 @@ def learn(inputs: Sequence[str], baseline: str, format: str | None, pods: str | 
 @_inputs
 @_format
 @_pods
+@_config
 @option(
     "--baseline",
     heading="Detection",
@@ -163,6 +179,7 @@ def replay(
     inputs: Sequence[str],
     format: str | None,
     pods: str | None,
+    config: str | None,
     baseline: str | None,
     output: str | None,
     every_change: bool,
@@ -183,6 +200,7 @@ def replay(
         terminal=Terminal(),
         format=format,
         pods=pods,
+        config=config,
         baseline=baseline,
         output=output,
         every_change=every_change,

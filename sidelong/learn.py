@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from sidelong.config import read_config
 from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
@@ -24,6 +25,7 @@ def learn(
     baseline: str,
     format: str | None = None,
     pods: str | None = None,
+    config: str | None = None,
 ) -> int:
     """Learn a baseline from `inputs` and save it as the folder `baseline`; returns 0.
 
@@ -33,7 +35,7 @@ def learn(
     """
     folder = Path(baseline)
     _refuse_what_is_no_baseline(folder)
-    model = learnt(inputs, terminal=terminal, format=format, pods=pods)
+    model = learnt(inputs, terminal=terminal, format=format, pods=pods, config=config)
     model.save(folder)
     terminal.say(f"saved as {folder}; use it with --baseline {folder}")
     return 0
@@ -45,10 +47,12 @@ def learnt(
     terminal: Terminal,
     format: str | None = None,
     pods: str | None = None,
+    config: str | None = None,
 ) -> Baseline:
     """The baseline of `inputs`; says on the terminal what went into it."""
+    settings = read_config(config)
     pod_map = PodMap.read(Path(pods)) if pods else None
-    sources = open_inputs(inputs, format)
+    sources = open_inputs(inputs, format, settings)
     learning = Learning(pods=pod_map)
     tally = Tally()
     with Reading(terminal, tally, "learning", total_bytes(sources)) as reading:

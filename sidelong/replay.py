@@ -5,6 +5,7 @@ from math import floor
 from pathlib import Path
 
 from sidelong.alerts.incident import Incident
+from sidelong.config import read_config
 from sidelong.errors import SourceError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
@@ -30,6 +31,7 @@ def replay(
     format: str | None = None,
     baseline: str | None = None,
     pods: str | None = None,
+    config: str | None = None,
     output: str | None = None,
     every_change: bool = False,
 ) -> int:
@@ -39,9 +41,10 @@ def replay(
     ConfigError for a baseline or pod map that cannot be used, SourceError for an input that cannot
     be read, or in which nothing could be.
     """
+    settings = read_config(config)
     model = Baseline.load(Path(baseline)) if baseline else None
     pod_map = PodMap.read(Path(pods)) if pods else None
-    sources = open_inputs(inputs, format)
+    sources = open_inputs(inputs, format, settings)
     pipeline = Pipeline(baseline=model, pods=pod_map)
     as_table = output == "table" or (output is None and terminal.out.is_terminal)
     listing = Table(terminal, every_change=every_change) if as_table else JsonLines(terminal)

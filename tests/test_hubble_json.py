@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from sidelong.ingest.files import InputFile
-from sidelong.ingest.hubble_json import HubbleJsonFile
+from sidelong.ingest.hubble_json import HubbleLines
+from sidelong.ingest.line_files import LineFile
 from sidelong.ingest.schema import empty_flows
 from sidelong.ingest.source import BadRows
 
@@ -40,7 +41,7 @@ def decode(*lines: bytes | str | Json, block_bytes: int = 1 << 20) -> tuple[pl.D
         else (line if isinstance(line, str) else dumps(line)).encode()
         for line in lines
     )
-    source = HubbleJsonFile("test", lambda: BytesIO(content), None, block_bytes)
+    source = LineFile("test", lambda: BytesIO(content), None, HubbleLines, block_bytes)
     batches = list(source.batches())
     flows = pl.concat([empty_flows(), *(batch.flows for batch in batches)])
     return flows, sum((batch.bad for batch in batches), BadRows())
@@ -441,7 +442,7 @@ def captures(folder: Path) -> list[Path]:
 def test_recorded_flows_decode_without_a_bad_row(data: Path, group: str) -> None:
     for path in captures(data / group):
         file = InputFile(str(path))
-        batches = list(HubbleJsonFile(file.name, file.open, file.size_bytes).batches())
+        batches = list(LineFile(file.name, file.open, file.size_bytes, HubbleLines).batches())
         lines = path.read_bytes().splitlines()
         assert sum(batch.flows.height for batch in batches) == len(lines) > 0
         assert sum(batch.bad.count for batch in batches) == 0

@@ -13,7 +13,8 @@ import zstandard
 from source_contract import RULES, Case
 
 from sidelong.ingest.files import InputFile
-from sidelong.ingest.hubble_json import HubbleJsonFile
+from sidelong.ingest.hubble_json import HubbleLines
+from sidelong.ingest.line_files import LineFile
 from sidelong.ingest.parquet import ParquetFile, write_flows
 from sidelong.ingest.pcap import PcapFile
 from sidelong.ingest.schema import empty_flows
@@ -32,7 +33,7 @@ def hubble_lines(shop: Path) -> bytes:
 
 def hubble(path: Path, block_bytes: int) -> Source:
     file = InputFile(str(path))
-    return HubbleJsonFile(file.name, file.open, file.size_bytes, block_bytes)
+    return LineFile(file.name, file.open, file.size_bytes, HubbleLines, block_bytes)
 
 
 def hubble_case(shop: Path, folder: Path, pack: Pack, cut: int) -> Case:
@@ -74,7 +75,7 @@ def stream(shop: Path, data: Path, folder: Path) -> Case:
         def opened() -> BinaryIO:
             return Trickle(content)
 
-        return HubbleJsonFile("standard input", opened, None, block_bytes)
+        return LineFile("standard input", opened, None, HubbleLines, block_bytes)
 
     return Case(
         small=partial(source, content, SMALL),

@@ -21,7 +21,8 @@ import zstandard
 from polars.datatypes import DataTypeClass
 
 from sidelong.ingest.files import InputFile
-from sidelong.ingest.hubble_json import HubbleJsonFile
+from sidelong.ingest.hubble_json import HubbleLines
+from sidelong.ingest.line_files import LineFile
 
 __all__ = ["run"]
 
@@ -78,7 +79,7 @@ def write_flows(path: Path) -> None:
 
 def ours(path: Path) -> int:
     file = InputFile(str(path))
-    source = HubbleJsonFile(file.name, file.open, file.size_bytes)
+    source = LineFile(file.name, file.open, file.size_bytes, HubbleLines)
     return sum(batch.flows.height for batch in source.batches())
 
 

@@ -1,0 +1,51 @@
+"""Live sources by URL: what is asked for flows, and what listens for them."""
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from sidelong.errors import ConfigError
+from sidelong.ingest.settings import InputSettings
+from sidelong.ingest.source import Source
+
+__all__ = ["SCHEMES", "LiveSource", "is_url", "open_live"]
+
+
+class LiveSource(Source, Protocol):
+    """A source without an end, which yields a batch at least once a second, if only an empty one.
+
+    `size_bytes` is None. A source that fails for a while goes on by itself and counts that.
+    """
+
+    def close(self) -> None:
+        """Let `batches` end soon; may be called from another thread, and twice."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """What has happened so far, by name: received, duplicates, reconnects, lost, ..."""
+        ...
+
+
+_OPEN: Final[dict[str, Callable[[str, InputSettings], LiveSource]]] = {}
+
+SCHEMES: Final = tuple(_OPEN)
+"""What a URL may begin with."""
+
+
+def is_url(path: str) -> bool:
+    """Whether an input names a live source rather than a file."""
+    return "://" in path
+
+
+def open_live(url: str, settings: InputSettings) -> LiveSource:
+    """The live source at `url`; nothing is asked of it yet.
+
+    Errors: ConfigError for an unknown scheme, or for a URL that its source cannot use.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in _OPEN:
+        raise ConfigError(
+            f"{url} begins with {scheme}://, which is no live source",
+            hint=f"one of {', '.join(f'{name}://' for name in SCHEMES)}",
+        )
+    return _OPEN[scheme](url, settings)

@@ -1,0 +1,9 @@
+"""What can be set of how inputs are read: one section for each source that has settings."""
+
+import msgspec
+
+__all__ = ["InputSettings"]
+
+
+class InputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of every source, each at its defaults."""
