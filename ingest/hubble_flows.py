@@ -220,6 +220,7 @@ def _is_dns_answer(shape: Shape) -> pl.Expr:
 
 
 def path_of(url: pl.Expr) -> pl.Expr:
+    """The path of a URL without its query; null where Hubble was told to hide it."""
     path = url.str.replace(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "").str.extract(r"^([^?#]*)")
     return pl.when(~path.str.contains(_REDACTED, literal=True)).then(path.replace("", "/"))
 
