@@ -2,7 +2,8 @@
 
 The order matters. Identity comes first and learns from every row, so that a twin dropped later
 still tells what it knew. Orientation follows, because twins must agree in direction. Twins go
-next. Resolvers are told apart last, by the names and directions of the rows that remain.
+next, then what another observer has told. Resolvers are told apart last, by the names and
+directions of the rows that remain.
 """
 
 from typing import Final, TypedDict
@@ -12,8 +13,9 @@ import polars as pl
 from sidelong.ingest.clock import CLOCK_COLUMNS
 from sidelong.ingest.identity import Identities, IdentityState, with_address_keys
 from sidelong.ingest.memory import MemoryState
+from sidelong.ingest.observers import Observers, ObserversState
 from sidelong.ingest.orientation import Orientation
-from sidelong.ingest.podmap import PodMap
+from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.resolvers import Resolvers
 from sidelong.ingest.schema import FLOW_SCHEMA
 from sidelong.ingest.table import TableState
@@ -32,6 +34,7 @@ class NormaliserState(TypedDict):
     identities: IdentityState
     orientation: TableState
     twins: TableState
+    observers: ObserversState
     resolvers: MemoryState
 
 
@@ -42,17 +45,26 @@ class Normaliser:
     as long as `tidy` is called between the same rows. Rows keep their order; twins go missing.
     """
 
-    def __init__(self, pods: PodMap | None = None) -> None:
+    def __init__(self, pods: PodMaps | None = None) -> None:
         self._identities: Final = Identities(pods)
         self._orientation: Final = Orientation()
         self._twins: Final = Twins()
+        self._observers: Final = Observers()
         self._resolvers: Final = Resolvers()
 
     @property
     def evicted(self) -> int:
         """What was forgotten before its time because a table was full."""
-        steps = (self._identities, self._orientation, self._twins, self._resolvers)
-        return sum(step.evicted for step in steps)
+        return sum(
+            step.evicted
+            for step in (
+                self._identities,
+                self._orientation,
+                self._twins,
+                self._observers,
+                self._resolvers,
+            )
+        )
 
     def normalise(self, flows: pl.DataFrame) -> pl.DataFrame:
         """One piece of the stream, normalised.
@@ -61,7 +73,7 @@ class Normaliser:
         where an address is.
         """
         named = self._identities.attach(with_address_keys(flows))
-        single = self._twins.drop(self._orientation.orient(named))
+        single = self._observers.single(self._twins.drop(self._orientation.orient(named)))
         return self._resolvers.mark(single).select(NORMAL_SCHEMA.names())
 
     def tidy(self, now_ns: int) -> None:
@@ -69,6 +81,7 @@ class Normaliser:
         self._identities.tidy(now_ns)
         self._orientation.tidy(now_ns)
         self._twins.tidy(now_ns)
+        self._observers.tidy(now_ns)
         self._resolvers.tidy(now_ns)
 
     def snapshot(self) -> NormaliserState:
@@ -77,6 +90,7 @@ class Normaliser:
             "identities": self._identities.snapshot(),
             "orientation": self._orientation.snapshot(),
             "twins": self._twins.snapshot(),
+            "observers": self._observers.snapshot(),
             "resolvers": self._resolvers.snapshot(),
         }
 
@@ -85,4 +99,5 @@ class Normaliser:
         self._identities.restore(state["identities"])
         self._orientation.restore(state["orientation"])
         self._twins.restore(state["twins"])
+        self._observers.restore(state["observers"])
         self._resolvers.restore(state["resolvers"])

@@ -98,6 +98,10 @@ Conventions beyond the names:
   `drop_reason` starting with `ICMP_`. `tcp_flags` is null there.
 - A row that only reports lost events has `lost` set and null addresses; its `time` is the moment
   of the report.
+- `origin` is the kind of source, and after a colon which end of a connection it stands at where
+  both may report: `hubble`, `envoy:outbound` for the proxy of the client, `envoy:inbound` for that
+  of the server.
+- A row of `count` 0 adds what another observer knows of an event that is already counted.
 - Addresses are text in the form of RFC 5952. `tcp_flags` is null where unseen, 0 where none was
   set.
 """

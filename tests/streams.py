@@ -40,6 +40,8 @@ _KINDS: Final = (
     "not_found",
     "found",
     "lost",
+    "again_hubble",
+    "again_proxy",
 )
 
 # Mostly a second or two; now and then a silence in which ticks fall and incidents end.
@@ -77,11 +79,26 @@ def flows_of(happened: list[tuple[str, int, int, int, int, int]]) -> pl.DataFram
     now = START_NS
     for number, (kind, client, server, port, gap, late) in enumerate(happened):
         now += gap * 1_000_000
-        rows.append(
-            _row(kind, _NAMES[client], _NAMES[server], port, now - late * 1_000_000, number)
-        )
+        time_ns = now - late * 1_000_000
+        if kind.startswith("again"):
+            rows.append(_again(kind, rows[-1] if rows else {"origin": "test"}, time_ns))
+        else:
+            rows.append(_row(kind, _NAMES[client], _NAMES[server], port, time_ns, number))
     frame = pl.DataFrame(rows, infer_schema_length=None)
     return conform(frame.with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC"))))
+
+
+def _again(kind: str, row: dict[str, Any], time_ns: int) -> dict[str, Any]:
+    """What the row before it tells, as another observer saw it."""
+    if kind == "again_hubble":
+        return row | {"time": time_ns, "origin": "hubble", "bytes": None, "src_principal": None}
+    account = "spiffe://cluster.local/ns/shop/sa/web"
+    return row | {
+        "time": time_ns,
+        "origin": "envoy:outbound",
+        "bytes": 70,
+        "src_principal": account,
+    }
 
 
 def _row(

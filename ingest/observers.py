@@ -1,0 +1,195 @@
+"""One event, told by several observers, counts once, and each tells what only it can see.
+
+A connection may be reported by Hubble, by the proxy on the client's side and by the one on the
+server's. None of them sees everything: Hubble has the verdict, proxies have bytes and principals.
+Which report comes first is chance, and nothing may wait for the others. So the first to tell an
+event counts it; a later report of the same event goes, unless it has bytes or principals that
+nobody told before. Then it stays with those and nothing else, as a row of `count` 0.
+
+Alike events cannot be told apart: the same request ten times within a connection is ten rows of
+each observer. They are therefore counted: an observer's nth report of an event is news if nobody
+had told it n times before. What a client writes has no part in that, so nobody can hide requests
+behind an identifier of their choice.
+"""
+
+from typing import Final, TypedDict
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sidelong.ingest.keys import Keys, hash_column, hash_columns, mix
+from sidelong.ingest.schema import TCP_FLAGS
+from sidelong.ingest.table import Table, TableState
+
+__all__ = ["EVENT_KEY", "Observers", "ObserversState"]
+
+EVENT_KEY: Final = (
+    *("src_ip", "dst_ip", "src_port", "dst_port", "protocol", "reply", "tcp_flags", "denied"),
+    *("dns_name", "dns_type", "dns_rcode", "method", "path", "status"),
+)
+"""Reports of one event have these in common; `denied` is whether its verdict is DROPPED."""
+
+_KEEP_NS: Final = 60 * 1_000_000_000
+_CAPACITY: Final = 1_000_000
+_FACETS: Final = ("events", "volumes", "principals")
+_OF_VOLUMES: Final = ("packets", "bytes")
+_OF_PRINCIPALS: Final = ("src_principal", "dst_principal", "encrypted")
+_OF_EVENTS: Final = (
+    *("tcp_flags", "dns_name", "dns_type", "dns_rcode", "dns_answer_bytes", "dns_answers"),
+    *("method", "path", "status", "l7"),
+)
+_GROUP: Final = 1 << 40  # more than any count
+
+
+class ObserversState(TypedDict):
+    """How often each event was told, by anybody and by each observer."""
+
+    told: TableState
+    by_observer: TableState
+
+
+class Observers:
+    """Lets through what no other observer has told.
+
+    An observer is an `origin`. Taken part in by requests, answers, DNS messages, datagrams and the
+    SYNs of connections; further segments of a connection are seen by one kind of observer only and
+    stay as they are. Remembers 1,000,000 events until they have been silent for a minute.
+    """
+
+    def __init__(self) -> None:
+        columns = dict.fromkeys(_FACETS, np.int64)
+        self._told: Final = Table(columns, capacity=_CAPACITY, ttl_ns=_KEEP_NS)
+        self._by_observer: Final = Table(columns, capacity=_CAPACITY, ttl_ns=_KEEP_NS)
+
+    @property
+    def evicted(self) -> int:
+        """Events forgotten for want of room."""
+        return self._told.evicted + self._by_observer.evicted
+
+    def single(self, flows: pl.DataFrame) -> pl.DataFrame:
+        """The flows, each event once, order kept.
+
+        Takes `FLOW_SCHEMA` with the columns of `Clock.cut`, oriented.
+        """
+        rows = flows.with_columns(
+            denied=(pl.col("verdict") == "DROPPED").fill_null(False)
+        ).with_row_index("at")
+        rows = rows.filter(_comparable())
+        if rows.is_empty():
+            return flows
+        keys = hash_columns(rows, EVENT_KEY)
+        news = self._news(keys, mix(keys, hash_column(rows["origin"])), rows)
+        if news["events"].all():
+            return flows
+        stays = np.ones(len(flows), np.bool_)
+        at = rows["at"].to_numpy()
+        stays[at] = news["events"] | news["volumes"] | news["principals"]
+        told = {name: np.ones(len(flows), np.bool_) for name in _FACETS}
+        for name in _FACETS:
+            told[name][at] = news[name]
+        # Of an event that is news everything is; of another only what its row stays for.
+        whole = pl.Series(told["events"])
+        kept = flows.with_columns(
+            *_only(_OF_EVENTS, whole),
+            *_only(_OF_VOLUMES, whole | pl.Series(told["volumes"])),
+            *_only(_OF_PRINCIPALS, whole | pl.Series(told["principals"])),
+            count=pl.when(whole).then("count").otherwise(pl.lit(0, pl.UInt32)),
+        )
+        return kept.filter(pl.Series(stays))
+
+    def tidy(self, now_ns: int) -> None:
+        """Forget silent events, then the longest silent beyond capacity."""
+        self._told.tidy(now_ns)
+        self._by_observer.tidy(now_ns)
+
+    def snapshot(self) -> ObserversState:
+        """The counts, as a value."""
+        return {"told": self._told.snapshot(), "by_observer": self._by_observer.snapshot()}
+
+    def restore(self, state: ObserversState) -> None:
+        """Go on from `snapshot`."""
+        self._told.restore(state["told"])
+        self._by_observer.restore(state["by_observer"])
+
+    def _news(self, keys: Keys, own: Keys, rows: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:
+        """For each facet, whether a row tells more of it than anybody before."""
+        has = rows.select(
+            events=pl.lit(True),
+            volumes=(pl.col("bytes") > 0).fill_null(False),
+            principals=pl.any_horizontal(pl.col(_OF_PRINCIPALS[:2]).is_not_null()),
+        )
+        clock = rows["clock"].to_physical().to_numpy()
+        anybody = _Groups(keys)
+        observer = _Groups(own) if rows["origin"].n_unique() > 1 else anybody
+        told = self._told.find(keys[anybody.first])
+        by_observer = self._by_observer.find(own[observer.first])
+        news: dict[str, NDArray[np.bool_]] = {}
+        most: dict[str, NDArray[np.int64]] = {}
+        counts: dict[str, NDArray[np.int64]] = {}
+        for name in _FACETS:
+            told_before = self._told.get(name, told, 0)
+            own_before = self._by_observer.get(name, by_observer, 0)
+            shown = has[name].to_numpy()
+            if not shown.any():
+                news[name], most[name], counts[name] = shown, told_before, own_before
+                continue
+            count = observer.counted(shown, own_before)
+            before, most[name] = anybody.most(count, told_before)
+            news[name] = shown & (count > before)
+            counts[name] = count[observer.last]
+        self._told.put(keys[anybody.first], seen=clock[anybody.last], **most)
+        self._by_observer.put(own[observer.first], seen=clock[observer.last], **counts)
+        return news
+
+
+class _Groups:
+    """Rows by key: `order` sorts them, `group` numbers their keys in that order.
+
+    first, last: the rows in which each key comes first and last.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.order = np.argsort(keys, kind="stable")
+        new = np.diff(keys[self.order], prepend=keys[self.order[:1]]) != 0
+        self.group = np.cumsum(new)
+        starts = np.flatnonzero(np.concatenate([[True], new[1:]]))
+        self._starts = starts
+        self.first = self.order[starts]
+        self.last = self.order[np.append(starts[1:], len(keys)) - 1]
+
+    def counted(self, shown: NDArray[np.bool_], before: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many rows of its key were shown up to each row, `before` by key included."""
+        total = np.cumsum(shown[self.order])
+        base = total[self._starts] - shown[self.first] - before
+        count = np.empty(len(shown), np.int64)
+        count[self.order] = total - base[self.group]
+        return count
+
+    def most(
+        self, count: NDArray[np.int64], before: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The greatest count of its key before each row, and that of each key in the end."""
+        # A running maximum of all, in which each key is lifted above the one before it.
+        lift = self.group * _GROUP
+        floor = before[self.group] + lift
+        after = np.maximum.accumulate(np.maximum(count[self.order] + lift, floor))
+        just_before = np.empty(len(count), np.int64)
+        just_before[self.order] = np.maximum(np.concatenate([[0], after[:-1]]), floor) - lift
+        ends = np.append(self._starts[1:], len(count)) - 1
+        return just_before, after[ends] - lift[ends]
+
+
+def _comparable() -> pl.Expr:
+    syn = (pl.col("tcp_flags") & pl.lit(TCP_FLAGS["SYN"], pl.UInt8)) != 0
+    segment = (pl.col("protocol") == "TCP") & pl.col("l7").is_null() & ~syn.fill_null(False)
+    return (
+        pl.col("src_ip").is_not_null()
+        & pl.col("dst_ip").is_not_null()
+        & pl.col("lost").is_null()
+        & ~segment.fill_null(False)
+    )
+
+
+def _only(columns: tuple[str, ...], where: pl.Series) -> list[pl.Expr]:
+    return [pl.when(where).then(pl.col(name)).alias(name) for name in columns]
