@@ -4,6 +4,7 @@ The columns are those of `FLOW_SCHEMA`, its enumerations as text, which every to
 may be missing, of another width, or more than that.
 """
 
+import io
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.schema import FLOW_SCHEMA, conform
 from sidelong.ingest.source import BadRows, Batch
 
-__all__ = ["ParquetFile", "write_flows"]
+__all__ = ["ParquetFile", "encoded", "write_flows"]
 
 _SAMPLES: Final = 5
 _YEARS: Final = (1990, 2099)
@@ -52,6 +53,20 @@ class ParquetFile:
             return self.path.stat().st_size
         except OSError:
             return None
+
+    @property
+    def earliest_ns(self) -> int | None:
+        """No flow is earlier than this, in nanoseconds; None when that cannot be told."""
+        try:
+            stored = self._scan()
+            dtype = stored.collect_schema().get("time")
+            if not isinstance(dtype, pl.Datetime):
+                return None
+            times = stored.select(_cast("time", dtype).to_physical().min())
+            earliest: int | None = times.collect().item()
+        except _BROKEN:
+            return None
+        return earliest
 
     def batches(self, since: int = 0) -> Iterator[Batch]:
         """The flows after row `since`. Errors: SourceError when these are no flows."""
@@ -187,6 +202,13 @@ def write_flows(frames: Iterable[pl.DataFrame], path: str | os.PathLike[str]) ->
     finally:
         Path(draft).unlink(missing_ok=True)
     return written
+
+
+def encoded(flows: pl.DataFrame) -> bytes:
+    """Flows in `FLOW_SCHEMA` as a Parquet file in memory, its size known before it is written."""
+    whole = io.BytesIO()
+    conform(flows).cast(_STORED).write_parquet(whole, compression="zstd", statistics=True)
+    return whole.getvalue()
 
 
 def _umask() -> int:

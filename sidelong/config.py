@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from sidelong.collector import CollectSettings
 from sidelong.errors import ConfigError
 from sidelong.ingest.settings import InputSettings
 
@@ -21,6 +22,8 @@ _PLACE: Final = re.compile(r" - at `(?:key in )?`?\$\.?(?P<place>[^`]*)`$")
 
 class Config(InputSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All there is to set, at its defaults."""
+
+    collect: CollectSettings = CollectSettings()
 
 
 def read_config(path: str | None) -> Config:

@@ -5,12 +5,10 @@ from typing import Any, Final, TypeVar
 
 import click
 
-__all__ = ["EXIT_STATUS", "GroupedCommand", "option"]
+__all__ = ["EXIT_STATUS", "USAGE_OR_SOURCE", "GroupedCommand", "option"]
 
-EXIT_STATUS: Final = (
-    "Exit status: 0 nothing found, 1 incidents found, 2 usage or configuration, "
-    "3 source unreachable or unreadable."
-)
+USAGE_OR_SOURCE: Final = "2 usage or configuration, 3 source unreachable or unreadable"
+EXIT_STATUS: Final = f"Exit status: 0 nothing found, 1 incidents found, {USAGE_OR_SOURCE}."
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
