@@ -75,7 +75,7 @@ class ArrowReader:
                 NodeStatus.of(each["state_change"], each["node_names"], each["message"])
                 for each in statuses
             ),
-            (filled["event"] == OTHER_EVENT).sum(),
+            int((filled["event"] == OTHER_EVENT).sum()),
         )
 
 
@@ -192,4 +192,4 @@ def _layer7(l7: pl.Series) -> pl.DataFrame:
         code=http.field("code").fill_null(0),
         method=http.field("method").fill_null(""),
         url=http.field("url").fill_null(""),
-    ).cast(dict(LAYER7_COLUMNS))
+    ).cast(LAYER7_COLUMNS)

@@ -167,10 +167,13 @@ def _drop_reason(text: pl.Expr) -> pl.Expr:
 
 def _policy(shape: Shape) -> pl.Expr:
     """The first that denied, else the first that allowed; without a namespace, cluster-wide."""
-    places = (f"flow.{d}_{decision}_by" for decision in DECISIONS for d in DIRECTIONS)
-    first = shape.value(*places).list.get(0, null_on_oob=True)
-    namespace, name = first.struct.field("namespace"), first.struct.field("name")
-    return pl.coalesce(namespace + "/" + name, name)
+    names = (
+        pl.concat_str(
+            shape.value(f"{by}.namespace").fill_null("") + "/", shape.value(f"{by}.name")
+        ).str.strip_prefix("/")
+        for by in (f"flow.{d}_{decision}_by[]" for decision in DECISIONS for d in DIRECTIONS)
+    )
+    return pl.coalesce(*names)
 
 
 def _tcp_flags(texts: pl.Series) -> pl.Series:

@@ -32,7 +32,7 @@ class GetFlowsRequest(_message.Message):
     until: Time
     first: bool
     field_mask: FieldMask
-    def __init__(self, number: _Optional[int] = ..., follow: _Optional[bool] = ..., blacklist: _Optional[_Iterable[_Union[FlowFilter, _Mapping]]] = ..., whitelist: _Optional[_Iterable[_Union[FlowFilter, _Mapping]]] = ..., since: _Optional[_Union[Time, _Mapping]] = ..., until: _Optional[_Union[Time, _Mapping]] = ..., first: _Optional[bool] = ..., field_mask: _Optional[_Union[FieldMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., follow: _Optional[bool] = ..., blacklist: _Optional[_Iterable[_Union[FlowFilter, _Mapping[str, object]]]] = ..., whitelist: _Optional[_Iterable[_Union[FlowFilter, _Mapping[str, object]]]] = ..., since: _Optional[_Union[Time, _Mapping[str, object]]] = ..., until: _Optional[_Union[Time, _Mapping[str, object]]] = ..., first: _Optional[bool] = ..., field_mask: _Optional[_Union[FieldMask, _Mapping[str, object]]] = ...) -> None: ...
 
 class FieldMask(_message.Message):
     __slots__ = ("paths",)
@@ -92,7 +92,7 @@ class FlowFilter(_message.Message):
     source_workload: _containers.RepeatedCompositeFieldContainer[Workload]
     destination_workload: _containers.RepeatedCompositeFieldContainer[Workload]
     traffic_direction: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, source_ip: _Optional[_Iterable[str]] = ..., source_pod: _Optional[_Iterable[str]] = ..., destination_ip: _Optional[_Iterable[str]] = ..., destination_pod: _Optional[_Iterable[str]] = ..., verdict: _Optional[_Iterable[int]] = ..., source_fqdn: _Optional[_Iterable[str]] = ..., destination_fqdn: _Optional[_Iterable[str]] = ..., http_status_code: _Optional[_Iterable[str]] = ..., source_label: _Optional[_Iterable[str]] = ..., destination_label: _Optional[_Iterable[str]] = ..., protocol: _Optional[_Iterable[str]] = ..., source_port: _Optional[_Iterable[str]] = ..., destination_port: _Optional[_Iterable[str]] = ..., reply: _Optional[_Iterable[bool]] = ..., source_service: _Optional[_Iterable[str]] = ..., destination_service: _Optional[_Iterable[str]] = ..., dns_query: _Optional[_Iterable[str]] = ..., source_identity: _Optional[_Iterable[int]] = ..., destination_identity: _Optional[_Iterable[int]] = ..., http_method: _Optional[_Iterable[str]] = ..., http_path: _Optional[_Iterable[str]] = ..., node_name: _Optional[_Iterable[str]] = ..., source_workload: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ..., destination_workload: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ..., traffic_direction: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, source_ip: _Optional[_Iterable[str]] = ..., source_pod: _Optional[_Iterable[str]] = ..., destination_ip: _Optional[_Iterable[str]] = ..., destination_pod: _Optional[_Iterable[str]] = ..., verdict: _Optional[_Iterable[int]] = ..., source_fqdn: _Optional[_Iterable[str]] = ..., destination_fqdn: _Optional[_Iterable[str]] = ..., http_status_code: _Optional[_Iterable[str]] = ..., source_label: _Optional[_Iterable[str]] = ..., destination_label: _Optional[_Iterable[str]] = ..., protocol: _Optional[_Iterable[str]] = ..., source_port: _Optional[_Iterable[str]] = ..., destination_port: _Optional[_Iterable[str]] = ..., reply: _Optional[_Iterable[bool]] = ..., source_service: _Optional[_Iterable[str]] = ..., destination_service: _Optional[_Iterable[str]] = ..., dns_query: _Optional[_Iterable[str]] = ..., source_identity: _Optional[_Iterable[int]] = ..., destination_identity: _Optional[_Iterable[int]] = ..., http_method: _Optional[_Iterable[str]] = ..., http_path: _Optional[_Iterable[str]] = ..., node_name: _Optional[_Iterable[str]] = ..., source_workload: _Optional[_Iterable[_Union[Workload, _Mapping[str, object]]]] = ..., destination_workload: _Optional[_Iterable[_Union[Workload, _Mapping[str, object]]]] = ..., traffic_direction: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GetFlowsResponse(_message.Message):
     __slots__ = ("flow", "node_status", "lost_events", "agent_event", "debug_event", "node_name", "time")
@@ -110,7 +110,7 @@ class GetFlowsResponse(_message.Message):
     debug_event: bytes
     node_name: str
     time: Time
-    def __init__(self, flow: _Optional[_Union[Flow, _Mapping]] = ..., node_status: _Optional[_Union[NodeStatusEvent, _Mapping]] = ..., lost_events: _Optional[_Union[LostEvent, _Mapping]] = ..., agent_event: _Optional[bytes] = ..., debug_event: _Optional[bytes] = ..., node_name: _Optional[str] = ..., time: _Optional[_Union[Time, _Mapping]] = ...) -> None: ...
+    def __init__(self, flow: _Optional[_Union[Flow, _Mapping[str, object]]] = ..., node_status: _Optional[_Union[NodeStatusEvent, _Mapping[str, object]]] = ..., lost_events: _Optional[_Union[LostEvent, _Mapping[str, object]]] = ..., agent_event: _Optional[bytes] = ..., debug_event: _Optional[bytes] = ..., node_name: _Optional[str] = ..., time: _Optional[_Union[Time, _Mapping[str, object]]] = ...) -> None: ...
 
 class Flow(_message.Message):
     __slots__ = ("time", "verdict", "drop_reason", "IP", "l4", "source", "destination", "node_name", "l7", "reply", "event_type", "drop_reason_desc", "is_reply", "uuid", "egress_allowed_by", "ingress_allowed_by", "egress_denied_by", "ingress_denied_by", "aggregate")
@@ -136,7 +136,7 @@ class Flow(_message.Message):
     time: Time
     verdict: int
     drop_reason: int
-    IP: IP
+    IP: Addresses
     l4: Layer4
     source: bytes
     destination: bytes
@@ -152,7 +152,7 @@ class Flow(_message.Message):
     egress_denied_by: _containers.RepeatedCompositeFieldContainer[Policy]
     ingress_denied_by: _containers.RepeatedCompositeFieldContainer[Policy]
     aggregate: Aggregate
-    def __init__(self, time: _Optional[_Union[Time, _Mapping]] = ..., verdict: _Optional[int] = ..., drop_reason: _Optional[int] = ..., IP: _Optional[_Union[IP, _Mapping]] = ..., l4: _Optional[_Union[Layer4, _Mapping]] = ..., source: _Optional[bytes] = ..., destination: _Optional[bytes] = ..., node_name: _Optional[str] = ..., l7: _Optional[_Union[Layer7, _Mapping]] = ..., reply: _Optional[bool] = ..., event_type: _Optional[_Union[EventType, _Mapping]] = ..., drop_reason_desc: _Optional[int] = ..., is_reply: _Optional[_Union[Bool, _Mapping]] = ..., uuid: _Optional[str] = ..., egress_allowed_by: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., ingress_allowed_by: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., egress_denied_by: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., ingress_denied_by: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., aggregate: _Optional[_Union[Aggregate, _Mapping]] = ...) -> None: ...
+    def __init__(self, time: _Optional[_Union[Time, _Mapping[str, object]]] = ..., verdict: _Optional[int] = ..., drop_reason: _Optional[int] = ..., IP: _Optional[_Union[Addresses, _Mapping[str, object]]] = ..., l4: _Optional[_Union[Layer4, _Mapping[str, object]]] = ..., source: _Optional[bytes] = ..., destination: _Optional[bytes] = ..., node_name: _Optional[str] = ..., l7: _Optional[_Union[Layer7, _Mapping[str, object]]] = ..., reply: _Optional[bool] = ..., event_type: _Optional[_Union[EventType, _Mapping[str, object]]] = ..., drop_reason_desc: _Optional[int] = ..., is_reply: _Optional[_Union[Bool, _Mapping[str, object]]] = ..., uuid: _Optional[str] = ..., egress_allowed_by: _Optional[_Iterable[_Union[Policy, _Mapping[str, object]]]] = ..., ingress_allowed_by: _Optional[_Iterable[_Union[Policy, _Mapping[str, object]]]] = ..., egress_denied_by: _Optional[_Iterable[_Union[Policy, _Mapping[str, object]]]] = ..., ingress_denied_by: _Optional[_Iterable[_Union[Policy, _Mapping[str, object]]]] = ..., aggregate: _Optional[_Union[Aggregate, _Mapping[str, object]]] = ...) -> None: ...
 
 class Bool(_message.Message):
     __slots__ = ("value",)
@@ -160,7 +160,7 @@ class Bool(_message.Message):
     value: bool
     def __init__(self, value: _Optional[bool] = ...) -> None: ...
 
-class IP(_message.Message):
+class Addresses(_message.Message):
     __slots__ = ("source", "destination", "encrypted")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_FIELD_NUMBER: _ClassVar[int]
@@ -177,14 +177,14 @@ class Layer4(_message.Message):
     ICMPV4_FIELD_NUMBER: _ClassVar[int]
     ICMPV6_FIELD_NUMBER: _ClassVar[int]
     SCTP_FIELD_NUMBER: _ClassVar[int]
-    TCP: TCP
+    TCP: Segment
     UDP: Ports
     ICMPv4: bytes
     ICMPv6: bytes
     SCTP: Ports
-    def __init__(self, TCP: _Optional[_Union[TCP, _Mapping]] = ..., UDP: _Optional[_Union[Ports, _Mapping]] = ..., ICMPv4: _Optional[bytes] = ..., ICMPv6: _Optional[bytes] = ..., SCTP: _Optional[_Union[Ports, _Mapping]] = ...) -> None: ...
+    def __init__(self, TCP: _Optional[_Union[Segment, _Mapping[str, object]]] = ..., UDP: _Optional[_Union[Ports, _Mapping[str, object]]] = ..., ICMPv4: _Optional[bytes] = ..., ICMPv6: _Optional[bytes] = ..., SCTP: _Optional[_Union[Ports, _Mapping[str, object]]] = ...) -> None: ...
 
-class TCP(_message.Message):
+class Segment(_message.Message):
     __slots__ = ("source_port", "destination_port", "flags")
     SOURCE_PORT_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_PORT_FIELD_NUMBER: _ClassVar[int]
@@ -232,7 +232,7 @@ class Endpoint(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     pod_name: str
     workloads: _containers.RepeatedCompositeFieldContainer[Workload]
-    def __init__(self, namespace: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., pod_name: _Optional[str] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ...) -> None: ...
+    def __init__(self, namespace: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., pod_name: _Optional[str] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Workload(_message.Message):
     __slots__ = ("name", "kind")
@@ -252,7 +252,7 @@ class Layer7(_message.Message):
     dns: DNS
     http: HTTP
     kafka: bytes
-    def __init__(self, type: _Optional[int] = ..., dns: _Optional[_Union[DNS, _Mapping]] = ..., http: _Optional[_Union[HTTP, _Mapping]] = ..., kafka: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, type: _Optional[int] = ..., dns: _Optional[_Union[DNS, _Mapping[str, object]]] = ..., http: _Optional[_Union[HTTP, _Mapping[str, object]]] = ..., kafka: _Optional[bytes] = ...) -> None: ...
 
 class DNS(_message.Message):
     __slots__ = ("query", "ips", "rcode", "qtypes")
@@ -276,7 +276,7 @@ class HTTP(_message.Message):
     method: str
     url: str
     headers: _containers.RepeatedCompositeFieldContainer[Header]
-    def __init__(self, code: _Optional[int] = ..., method: _Optional[str] = ..., url: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ...) -> None: ...
+    def __init__(self, code: _Optional[int] = ..., method: _Optional[str] = ..., url: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Header(_message.Message):
     __slots__ = ("key", "value")
@@ -354,7 +354,7 @@ class ServerStatusResponse(_message.Message):
     unavailable_nodes: _containers.RepeatedScalarFieldContainer[str]
     version: str
     flows_rate: float
-    def __init__(self, num_flows: _Optional[int] = ..., max_flows: _Optional[int] = ..., seen_flows: _Optional[int] = ..., uptime_ns: _Optional[int] = ..., num_connected_nodes: _Optional[_Union[UInt32, _Mapping]] = ..., num_unavailable_nodes: _Optional[_Union[UInt32, _Mapping]] = ..., unavailable_nodes: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., flows_rate: _Optional[float] = ...) -> None: ...
+    def __init__(self, num_flows: _Optional[int] = ..., max_flows: _Optional[int] = ..., seen_flows: _Optional[int] = ..., uptime_ns: _Optional[int] = ..., num_connected_nodes: _Optional[_Union[UInt32, _Mapping[str, object]]] = ..., num_unavailable_nodes: _Optional[_Union[UInt32, _Mapping[str, object]]] = ..., unavailable_nodes: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., flows_rate: _Optional[float] = ...) -> None: ...
 
 class UInt32(_message.Message):
     __slots__ = ("value",)
@@ -370,7 +370,7 @@ class GetNodesResponse(_message.Message):
     __slots__ = ("nodes",)
     NODES_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
-    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("name", "version", "address", "state", "uptime_ns", "num_flows", "max_flows", "seen_flows")

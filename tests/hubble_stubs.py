@@ -1,9 +1,9 @@
 """Writes the Python stubs of ingest/hubble.proto: `make stubs`, or `python tests/hubble_stubs.py`.
 
-protoc's output is changed in two places. It would refuse any protobuf older than the compiler,
-though it needs nothing new; that check goes. And it would put its messages into the pool that all
-of a process share, where another program's stubs of Hubble's API would clash with them; they get a
-pool of their own.
+protoc's output is changed in three places. It would refuse any protobuf older than the compiler,
+though it needs nothing new; that check goes. It would put its messages into the pool that all of a
+process share, where another program's stubs of Hubble's API would clash with them; they get a pool
+of their own. And mypy wants to know what a mapping maps.
 """
 
 import re
@@ -24,6 +24,7 @@ CHANGES: Final = (
     (r"# Protobuf Python Version: [^\n]*\n", ""),
     (r"_descriptor_pool\.Default\(\)", "_descriptor_pool.DescriptorPool()"),
 )
+BARE_MAPPING: Final = r"\b_Mapping\b(?=\])"
 
 
 def generate(folder: Path) -> dict[str, str]:
@@ -36,7 +37,8 @@ def generate(folder: Path) -> dict[str, str]:
         changed, count = re.subn(pattern, instead, stubs["hubble_pb2.py"], flags=re.DOTALL)
         assert count == 1, f"protoc writes its stubs in another way now: no {pattern}"
         stubs["hubble_pb2.py"] = changed
-    return stubs
+    typed = re.sub(BARE_MAPPING, "_Mapping[str, object]", stubs["hubble_pb2.pyi"])
+    return {**stubs, "hubble_pb2.pyi": typed}
 
 
 def main() -> None:
