@@ -31,8 +31,9 @@ from publicsuffixlist import PublicSuffixList
 from sidelong.ingest.addresses import external_network, has_one_owner
 from sidelong.ingest.keys import Keys, hash_column, mix
 from sidelong.ingest.memory import Memory, MemoryState
-from sidelong.ingest.podmap import PodMap, strip_pod_hash
+from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.schema import schema_of
+from sidelong.ingest.workloads import strip_pod_hash
 
 __all__ = ["Identities", "IdentityState", "registered_domain", "with_address_keys"]
 
@@ -64,8 +65,8 @@ class Identities:
     address and a client.
     """
 
-    def __init__(self, pods: PodMap | None = None) -> None:
-        self._map: Final = pods
+    def __init__(self, pods: PodMaps | None = None) -> None:
+        self._maps: Final = pods
         self._pods: Final = Memory(["name"], capacity=200_000, within_ns=24 * _HOUR)
         self._addresses: Final = Memory(["name"], capacity=200_000, within_ns=_HOUR)
         self._domains: Final = Memory(["name"], capacity=400_000, within_ns=24 * _HOUR)
@@ -117,10 +118,10 @@ class Identities:
 
     def _from_map(self, ends: pl.DataFrame) -> pl.DataFrame:
         """Ends that the source left open named by the pod map, and all shown as its pods."""
-        if self._map is None:
+        if self._maps is None:
             return ends.with_columns(shown_pod="pod")
-        held = self._map.holders(ends)
-        by_pod = self._map.names(ends["pod"])
+        pods = self._maps.current()
+        held, by_pod = pods.holders(ends), pods.names(ends["pod"])
         return ends.with_columns(
             name=pl.coalesce("name", by_pod, held["name"]),
             shown_pod=pl.coalesce("pod", held["pod"]),

@@ -16,7 +16,7 @@ from sidelong.alerts.watermark import PULSE_SCHEMA
 from sidelong.features.bounds import Bounds
 from sidelong.ingest.clock import Clock
 from sidelong.ingest.normalise import Normaliser
-from sidelong.ingest.podmap import PodMap
+from sidelong.ingest.podmap import PodMaps
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
 
@@ -35,12 +35,16 @@ class Step(NamedTuple):
 
 
 class Pipeline:
-    """Flows in, incidents out, judged against a frozen baseline."""
+    """Flows in, incidents out, judged against a frozen baseline.
+
+    pods: who holds which address: a `PodMap`, or a watch that always has the newest. Which networks
+    hold workloads is asked once, at the start.
+    """
 
     def __init__(
         self,
         baseline: Baseline | None = None,
-        pods: PodMap | None = None,
+        pods: PodMaps | None = None,
         bounds: Bounds = Bounds(),  # noqa: B008, a frozen value
     ) -> None:
         baseline = baseline or Baseline.empty()
@@ -48,7 +52,8 @@ class Pipeline:
         span_ns = int((span[1] - span[0]).total_seconds() * 1e9) if span else 0
         self._clock = Clock()
         self._normaliser = Normaliser(pods)
-        self._detectors = Detectors(baseline, pods.networks if pods else frozenset(), bounds)
+        networks = pods.current().networks if pods else frozenset()
+        self._detectors = Detectors(baseline, networks, bounds)
         self._correlator = Correlator(span_ns, bounds)
         self._lost = 0
         self._pulse = PULSE_SCHEMA.to_frame()  # of the last row only

@@ -6,9 +6,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from cluster_objects import endpoints, node, service
+from cluster_objects import owned as cluster_owned
+from cluster_objects import pod as cluster_pod
 
 from sidelong.errors import ConfigError
-from sidelong.ingest.podmap import PodMap, strip_pod_hash
+from sidelong.ingest.podmap import PodMap
+from sidelong.ingest.workloads import strip_pod_hash
 
 
 def read(tmp_path: Path, document: object) -> PodMap:
@@ -125,7 +129,7 @@ def test_two_holders_of_one_address_at_one_time_are_refused(tmp_path: Path) -> N
             "p.until is 9, not after p.from",
         ),
         ({"kind": "List", "items": {}}, "items is {}, not a list"),
-        ({"kind": "List", "items": [{"metadata": 1}]}, r"items\[0\].metadata is 1, not an object"),
+        ({"kind": "List", "items": [{"metadata": 1}]}, r"items\[0\].metadata: Expected `object`"),
     ],
 )  # fmt: skip
 def test_a_wrong_map_is_refused_by_file_and_key(
@@ -206,3 +210,69 @@ def test_a_pod_is_also_known_by_its_name(tmp_path: Path) -> None:
 )
 def test_what_a_controller_appended_to_a_name_is_stripped(name: str, stripped: str) -> None:
     assert pl.select(strip_pod_hash(pl.lit(name, pl.String))).item() == stripped
+
+
+def test_a_list_of_kubectl_may_hold_several_kinds(tmp_path: Path) -> None:
+    items = [
+        endpoints("front", "web-0"),
+        service("front", "10.96.0.7"),
+        cluster_pod("web-0", "10.0.0.1", owner=cluster_owned("StatefulSet", "web")),
+        node("node-1", "192.168.0.1"),
+        {"kind": "ConfigMap", "metadata": {"name": "settings"}},
+    ]
+    pods = read(tmp_path, {"kind": "List", "items": items})
+    assert [held(pods, ip) for ip in ("10.0.0.1", "10.96.0.7", "192.168.0.1")] == [
+        "shop/web", "shop/web", "reserved:host",
+    ]  # fmt: skip
+
+
+def recorded(*events: tuple[str, dict[str, Any]]) -> str:
+    """What kubectl prints of a watch: one indented document after the other."""
+    texts = [json.dumps({"type": kind, "object": thing}, indent=4) for kind, thing in events]
+    return "\n".join(texts) + "\n"
+
+
+def test_a_recorded_watch_tells_who_held_an_address_when(tmp_path: Path) -> None:
+    old = cluster_pod("old", "10.0.0.1", 10)
+    text = recorded(
+        ("ADDED", old),
+        ("BOOKMARK", {"kind": "Pod", "metadata": {"resourceVersion": "7"}}),
+        ("DELETED", cluster_pod("old", "10.0.0.1", 10, deleted=50)),
+        ("ADDED", cluster_pod("new", "", 60)),
+        ("MODIFIED", cluster_pod("new", "10.0.0.1", 60)),
+    )
+    pods = read(tmp_path, text)
+    assert [held(pods, "10.0.0.1", s) for s in (9, 10, 49, 50, 59, 60)] == [
+        None, "shop/old", "shop/old", None, None, "shop/new",
+    ]  # fmt: skip
+
+
+def test_a_watch_may_be_recorded_as_objects_alone(tmp_path: Path) -> None:
+    texts = (json.dumps(cluster_pod(f"p{n}", f"10.0.0.{n}")) for n in (1, 2))
+    pods = read(tmp_path, "\n".join(texts))
+    assert [held(pods, ip) for ip in ("10.0.0.1", "10.0.0.2")] == ["shop/p1", "shop/p2"]
+
+
+def test_a_recording_that_was_cut_off_is_read_to_its_last_whole_event(tmp_path: Path) -> None:
+    text = recorded(("ADDED", cluster_pod("a", "10.0.0.1")), ("ADDED", cluster_pod("b")))
+    assert held(read(tmp_path, text[:-40]), "10.0.0.1") == "shop/a"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (recorded(("ADDED", cluster_pod("a"))) + "{]\n{}\n", "is not JSON"),
+        (recorded(("ADDED", cluster_pod("a"))) + "[1]", "document 2 is .*not an object"),
+        (recorded(("ADDED", cluster_pod("a")), ("GONE", {})), "document 2.type is \"GONE\""),
+        (recorded(("ADDED", cluster_pod("a", "nowhere"))), "object: 'nowhere' does not appear"),
+        (
+            recorded(("ADDED", {"kind": "Pod", "status": {"podIP": 7}})),
+            r"object\.status\.podIP: Expected `str",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_recording_is_refused_by_document_and_key(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, text)
