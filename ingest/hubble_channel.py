@@ -21,7 +21,7 @@ import grpc.experimental
 import msgspec
 
 from sidelong.errors import ConfigError, SidelongError, SourceError
-from sidelong.ingest.hubble_filters import Filters
+from sidelong.ingest.hubble_settings import HubbleSettings
 
 __all__ = ["SCHEMES", "HubbleSettings", "Stamp", "Target", "explain", "shown"]
 
@@ -34,42 +34,6 @@ _KEEPALIVE_TIMEOUT_MS: Final = 20_000
 
 Stamp = tuple[tuple[int, int, int], ...]
 """What changes when a certificate is replaced: of each file its inode, size and time."""
-
-
-class HubbleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to reach Hubble, and what to ask of it.
-
-    ca, cert, key: paths of PEM files; without ca, the usual authorities are trusted; cert and key
-    are for servers that want to know their client. server_name: the name in the server's
-    certificate, where it differs from the host. since, until: RFC 3339, or how long ago: "5m",
-    "1h30m". last, first: so many flows, of each node behind Relay; last is with follow what to
-    begin with. follow: go on when those are through. allow, deny: see `hubble_filters`.
-    field_mask: what to be sent of each flow, by Hubble's names; () for everything; by default, what
-    the decoder reads. fast: whether to decode with ptars; by default, if it is installed.
-    connect_seconds: how long to try at first; a source that has once worked is tried for ever, at
-    intervals of up to reconnect_seconds.
-    """
-
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    server_name: str | None = None
-    since: str | None = None
-    until: str | None = None
-    last: int | None = None
-    first: int | None = None
-    follow: bool = True
-    allow: Filters = ()
-    deny: Filters = ()
-    field_mask: tuple[str, ...] | None = None
-    fast: bool | None = None
-    max_message_bytes: int = 16 << 20
-    batch_rows: int = 10_000
-    batch_milliseconds: int = 250
-    queue_rows: int = 40_000
-    queue_bytes: int = 64 << 20
-    connect_seconds: float = 5.0
-    reconnect_seconds: float = 30.0
 
 
 _IN_URL: Final = ("ca", "cert", "key", "server_name", "since", "until", "last", "first", "follow")

@@ -20,11 +20,9 @@ from sidelong.errors import ConfigError
 from sidelong.ingest.hubble_names import VERDICTS_BY_NUMBER
 from sidelong.ingest.hubble_pb2 import FlowFilter, Workload
 
-__all__ = ["FILTER_KEYS", "Filters", "flow_filters"]
+__all__ = ["FILTER_KEYS", "flow_filters"]
 
 Value = str | int | bool
-Filters = tuple[dict[str, Value | tuple[Value, ...]], ...]
-"""Filters as they come from TOML."""
 
 _ENDS: Final = ("source", "destination")
 _EITHER: Final = (

@@ -14,12 +14,13 @@ from typing import Final
 import grpc
 
 from sidelong.errors import ConfigError, SidelongError
-from sidelong.ingest.hubble_channel import HubbleSettings, Target, explain
+from sidelong.ingest.hubble_channel import Target, explain
 from sidelong.ingest.hubble_nodes import NodeStates
 from sidelong.ingest.hubble_overlap import Overlap
 from sidelong.ingest.hubble_protobuf import Decoded, HubbleDecoder
 from sidelong.ingest.hubble_pump import Pump
 from sidelong.ingest.hubble_request import Request
+from sidelong.ingest.hubble_settings import HubbleSettings
 from sidelong.ingest.schema import empty_flows
 from sidelong.ingest.source import BadRows, Batch
 
@@ -240,7 +241,9 @@ class HubbleLive:
 
     def _back_off(self, failures: int) -> float:
         """Seconds until the next try: exponential, with jitter, so that not all come at once."""
-        most = min(_FIRST_PAUSE_SECONDS * 2 ** min(failures, 30), self._settings.reconnect_seconds)
+        most: float = min(
+            _FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 30), self._settings.reconnect_seconds
+        )
         return most * (0.5 + self._chance() / 2)
 
     def _wait(self, seconds: float) -> Iterator[Batch]:

@@ -3,9 +3,9 @@
 import logging
 from typing import Final
 
-from sidelong.ingest.hubble_channel import HubbleSettings
 from sidelong.ingest.hubble_filters import flow_filters
 from sidelong.ingest.hubble_pb2 import FieldMask, GetFlowsRequest, Time
+from sidelong.ingest.hubble_settings import HubbleSettings
 from sidelong.ingest.hubble_times import moment
 
 __all__ = ["FIELD_MASK", "Request"]

@@ -26,7 +26,17 @@ class LiveSource(Source, Protocol):
         ...
 
 
-_OPEN: Final[dict[str, Callable[[str, InputSettings], LiveSource]]] = {}
+def _hubble(url: str, settings: InputSettings) -> LiveSource:
+    from sidelong.ingest.hubble_live import open_hubble  # gRPC: not for a replay
+
+    return open_hubble(url, settings.hubble)
+
+
+_OPEN: Final[dict[str, Callable[[str, InputSettings], LiveSource]]] = {
+    "hubble": _hubble,
+    "hubble+tls": _hubble,
+    "hubble+unix": _hubble,
+}
 
 SCHEMES: Final = tuple(_OPEN)
 """What a URL may begin with."""

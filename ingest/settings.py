@@ -2,8 +2,12 @@
 
 import msgspec
 
+from sidelong.ingest.hubble_settings import HubbleSettings
+
 __all__ = ["InputSettings"]
 
 
 class InputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of every source, each at its defaults."""
+
+    hubble: HubbleSettings = HubbleSettings()

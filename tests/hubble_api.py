@@ -5,6 +5,8 @@ messages where that has bytes. Sources: the protos of Cilium 1.19.
 """
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from functools import cache
@@ -13,7 +15,6 @@ from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from google.protobuf.message import Message
-from grpc_tools import protoc
 
 from sidelong.ingest.hubble_names import DROP_REASONS
 
@@ -153,9 +154,8 @@ def response_class() -> type[Message]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "api.proto").write_text(_PROTO % {"reasons": reasons})
         out = Path(folder, "api.bin")
-        known = Path(protoc.__file__).parent / "_proto"
-        arguments = [f"-I{folder}", f"-I{known}", "--include_imports", f"-o{out}", "api.proto"]
-        assert protoc.main(["protoc", *arguments]) == 0
+        arguments = [f"-I{folder}", "--include_imports", f"-o{out}", "api.proto"]
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], check=True)
         files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
     pool = descriptor_pool.DescriptorPool()
     for file in files.file:
