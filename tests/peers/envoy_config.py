@@ -313,14 +313,19 @@ def _listener(
     name: str, port: int, filters: list[dict[str, Any]], tls: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     chain: dict[str, Any] = {"filters": filters}
-    if tls:
-        chain["transport_socket"] = tls
-    return {
+    listener = {
         "name": name,
         "address": _address(port),
         "traffic_direction": "INBOUND" if name.startswith("inbound") else "OUTBOUND",
         "filter_chains": [chain],
     }
+    if tls:
+        chain["transport_socket"] = tls
+        inspector = _typed("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector")
+        listener["listener_filters"] = [
+            {"name": "envoy.filters.listener.tls_inspector", "typed_config": inspector}
+        ]
+    return listener
 
 
 def _application(port: int) -> dict[str, Any]:
