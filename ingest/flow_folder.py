@@ -190,14 +190,14 @@ class FlowFolder:
         return pl.concat(frames)
 
     def prune(self, keep: timedelta, now: datetime) -> int:
-        """Delete the hours that ended more than `keep` before the newest hour, or before `now`
-        where that is earlier; returns how many files went. Files of other origin stay, and so do
-        their folders.
+        """Delete the hours that ended `keep` before the newest hour began, or before `now` where
+        that is earlier; returns how many files went. Files of other origin stay, and so do their
+        folders.
         """
         hours = list(self._hours())
         if not hours:
             return 0
-        newest = max(hour for hour, _ in hours) + timedelta(hours=1)
+        newest = max(hour for hour, _ in hours)
         before = min(newest, now.astimezone(UTC).replace(tzinfo=None)) - keep
         removed = 0
         for hour, folder in hours:

@@ -258,6 +258,9 @@ class Collector:
             if done and self._queue.empty():
                 break
             failed = self._take() or failed
+            if self._due():
+                with suppress(NoRoom):  # which the end will come back to
+                    self._write()
         return failed
 
     def _finish(self, deadline: float, stop: Event) -> None:
