@@ -12,6 +12,7 @@ from sidelong.ingest.files import STANDARD_INPUT, InputFile
 from sidelong.ingest.hubble_json import HubbleLines
 from sidelong.ingest.line_files import LineFile
 from sidelong.ingest.live import is_url, open_live
+from sidelong.ingest.live_together import LiveTogether
 from sidelong.ingest.parquet import ParquetFile
 from sidelong.ingest.pcap import PcapFile
 from sidelong.ingest.schema import empty_flows
@@ -32,16 +33,18 @@ def open_inputs(
     format: one of `FORMATS`; else each file is what it begins like. A file that is named twice is
     read once. Nothing is decoded yet. Errors: SourceError for what cannot be opened, is of no
     known format or not of `format`, for folders and patterns without a capture, and when there is
-    nothing in any of them. ConfigError for a URL beside other inputs: a live source has no end.
+    nothing in any of them. ConfigError for URLs beside files, for what is live has no end.
     """
-    urls = [path for path in paths if is_url(path)]
-    if urls and len(paths) > 1:
+    urls = list(dict.fromkeys(path for path in paths if is_url(path)))
+    files = [path for path in paths if not is_url(path)]
+    if urls and files:
         raise ConfigError(
-            f"{urls[0]} is live, and was given beside {len(paths) - 1} other input(s)",
-            hint="read one live source at a time; collect each, and replay what was collected",
+            f"{urls[0]} is live, and {files[0]} is not: they cannot be merged by time",
+            hint="give what is live alone, or collect it and replay what was collected",
         )
     if urls:
-        return [open_live(urls[0], settings)]
+        live = [open_live(url, settings) for url in urls]
+        return [live[0] if len(live) == 1 else LiveTogether(live)]
     sources = [_source(file, format, settings) for file in _files(paths, format)]
     empty = [source.name for source in sources if isinstance(source, _EmptyFile)]
     if empty and len(empty) == len(sources):
