@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from peers.fixtures_hubble import hubble_program as hubble_program
+from peers.fixtures_hubble import hubble_tls as hubble_tls
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
