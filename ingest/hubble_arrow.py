@@ -46,6 +46,7 @@ class ArrowReader:
         flow = pl.col("flow").struct
         names = ("IP", "l4", "source", "destination", "event_type", "is_reply", "aggregate", "l7")
         parts = events.select(*(flow.field(name) for name in names))
+        _refuse_merged(events, parts)
         rows = events.select(
             message=pl.int_range(pl.len()),
             event=_event(),
@@ -77,6 +78,19 @@ class ArrowReader:
             ),
             int((filled["event"] == OTHER_EVENT).sum()),
         )
+
+
+def _refuse_merged(events: pl.DataFrame, parts: pl.DataFrame) -> None:
+    """Of one choice several made, protobuf takes the last; here it is no longer known which."""
+    choices = (
+        events.select("flow", "node_status", "lost_events", "agent_event", "debug_event"),
+        parts["l4"].struct.unnest(),
+        parts["l7"].struct.unnest().select("dns", "http", "kafka"),
+    )
+    for choice in choices:
+        made = choice.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()
+        if (made > 1).any():
+            raise ValueError("of one choice several were made")
 
 
 _NULLABLE: Final = ("tcp_flags", "is_reply", "lost")
@@ -119,9 +133,11 @@ def _time() -> dict[str, pl.Expr]:
 
 def _policy() -> dict[str, pl.Expr]:
     """Name and namespace of the first that denied, else of the first that allowed."""
-    lists = (pl.col("flow").struct.field(name) for name in _POLICIES)
-    first = pl.coalesce(each.list.get(0, null_on_oob=True) for each in lists).struct
-    return {f"policy_{part}": first.field(part) for part in ("name", "namespace")}
+    lists = (pl.col("flow").struct.field(name).list for name in _POLICIES)
+    firsts = [each.get(0, null_on_oob=True) for each in lists]
+    named = [pl.when(first.struct.field("name") != "").then(first) for first in firsts]
+    chosen = pl.coalesce(named).struct
+    return {f"policy_{part}": chosen.field(part) for part in ("name", "namespace")}
 
 
 def _addresses(ip: pl.Series) -> dict[str, pl.Series]:

@@ -216,15 +216,15 @@ def _rare_transport(flow: Flow) -> tuple[int, int, int]:
 
 def _policy(flow: Flow) -> tuple[str, str]:
     """Name and namespace of the first that denied, else of the first that allowed."""
-    policies = (
-        flow.ingress_denied_by
-        or flow.egress_denied_by
-        or flow.ingress_allowed_by
-        or flow.egress_allowed_by
-    )
-    if not policies:
-        return "", ""
-    return policies[0].name, policies[0].namespace
+    for policies in (
+        flow.ingress_denied_by,
+        flow.egress_denied_by,
+        flow.ingress_allowed_by,
+        flow.egress_allowed_by,
+    ):
+        if policies and (name := policies[0].name):
+            return name, policies[0].namespace
+    return "", ""
 
 
 def _counted(flow: Flow) -> int:
