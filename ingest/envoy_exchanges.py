@@ -43,7 +43,7 @@ _TEXTS: Final = (
     *("upstream_host", "upstream_local", "upstream_cluster"),
     *("sni", "tls_version", "x_forwarded_for", "xfcc"),
     *("local_uri_san", "peer_uri_san", "upstream_peer_uri_san", "upstream_local_uri_san"),
-    *("rbac_result", "rbac_policy"),
+    *("rbac_result", "rbac_policy", "log_type"),
     *("node", "pod", "workload", "ip"),
 )
 
@@ -75,9 +75,11 @@ Texts are as Envoy's operators of that name print them, with null for `-`:
   of the RBAC filter.
 - `node`, `pod` (`namespace/pod`), `workload` (`namespace/name`), `ip`: the proxy that reports, and
   the pod it belongs to.
+- `log_type`: as ACCESS_LOG_TYPE says it. What is reported before the end is passed over.
 - `trusted_remote`: `downstream_remote` counts even if it may come from `x-forwarded-for`.
 """
 
+_ENDED: Final = ("NotSet", "DownstreamEnd", "TcpConnectionEnd")
 _OUTBOUND: Final = ("PassthroughCluster", "BlackHoleCluster")
 _LOOPBACK: Final = r"^(?:127\.|\[?::1\]?(?::\d+)?$)"
 _ADDRESS: Final = (
@@ -106,10 +108,14 @@ def envoy_flows(fields: pl.DataFrame) -> pl.DataFrame:
         for name, dtype in ENVOY_FIELDS.items()
     )
     entries = entries.with_columns(pl.col("upstream_cluster").str.strip_suffix(";"))
+    if entries["log_type"].null_count() < entries.height:
+        entries = entries.filter(pl.col("log_type").fill_null(_ENDED[0]).is_in(_ENDED))
     entries = entries.with_columns(
         inbound=_inbound(),
         denied=was_denied(),
-        http=pl.col("protocol").is_not_null() | pl.col("method").is_not_null(),
+        http=pl.col("protocol").is_not_null()
+        | pl.col("method").is_not_null()
+        | (pl.col("status") > 0).fill_null(False),
     )
     entries = entries.with_columns(*outcome(), policy=policy_of()).drop_nulls("outcome")
     named = _with_servers(_with_ends(entries))

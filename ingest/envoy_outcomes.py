@@ -10,7 +10,7 @@ came to it. What a proxy answers in its own name is no answer of the server.
 | `filter_chain_not_found`: no mutual TLS where it must be | - | DENIED, AUTH_REQUIRED |
 | UF, connection refused | REFUSED, nothing of the request | HTTP: 503 ANSWERED; TCP: REFUSED |
 | UF, TLS failed | ANSWERED: connected, no request sent | the same as above |
-| UF, timed out, unreachable | UNANSWERED, nothing of the request | HTTP: ANSWERED; TCP: UNANSWERED |
+| UF, timed out, unreachable | UNANSWERED, nothing of the request | HTTP ANSWERED; TCP UNANSWERED |
 | UH, no healthy endpoint | UNANSWERED, by the name of the service | ANSWERED, 503 |
 | NR NC UO DF RL, direct response: no upstream host | no row: nothing was sent | ANSWERED |
 | UT UC UR UPE LR SI UMSDR, 5xx made here | the request, no answer | ANSWERED, by the proxy |
