@@ -4,11 +4,14 @@ What is expected of flows is what our reader of Hubble's JSON makes of the lines
 """
 
 import io
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
 import polars as pl
 import pytest
@@ -25,7 +28,7 @@ from sidelong.ingest.hubble_live import HubbleLive, open_hubble
 from sidelong.ingest.hubble_settings import HubbleSettings
 from sidelong.ingest.hubble_status import hubble_nodes, hubble_status
 from sidelong.ingest.line_files import LineFile
-from sidelong.ingest.schema import FLOW_SCHEMA, empty_flows
+from sidelong.ingest.schema import FLOW_SCHEMA, conform, empty_flows
 
 pytestmark = pytest.mark.usefixtures("hubble_program")
 
@@ -134,26 +137,83 @@ def agent(hubble_program: Path) -> Iterator[Agent]:
         yield started
 
 
-def test_a_hundred_thousand_flows_outlast_five_cuts_and_a_restart(hubble_tls: HubbleTls) -> None:
-    lines = hubble_lines(100_000)
-    before, after = lines[:60_000], lines[60_000:]
+def test_a_stream_outlasts_five_cuts_and_a_restart_of_the_server(hubble_tls: HubbleTls) -> None:
+    lines = hubble_lines(30_000)
     with Agent(tls=hubble_tls.server) as agent, Proxy(agent.address) as proxy:
+        proxy.cut_after(*[700_000] * 5)
+        settings = HubbleSettings(since=LONG_AGO, **tls(hubble_tls))
+        with Reading(open_hubble(f"hubble+tls://{proxy.address}", settings)) as reading:
+            agent.feed(lines[:20_000])
+            reading.wait(lambda: reading.rows >= 20_000)
+            assert proxy.cuts == 5
+            agent.kill()
+            with Agent(tls=hubble_tls.server) as restarted:
+                restarted.feed(lines[15_000:25_000])  # its ring is not empty when it is found
+                proxy.target = restarted.address
+                restarted.feed(lines[25_000:])
+                reading.wait(lambda: reading.rows >= len(lines))
+        flows = reading.flows()
+    assert flows["lost"].is_null().all()
+    assert_same_flows(flows, decoded(lines))
+
+
+def collecting(url: str, to: Path) -> subprocess.Popen[bytes]:
+    command = (
+        sys.executable,
+        "-m",
+        "sidelong",
+        "collect",
+        url,
+        "--to",
+        to,
+        "--rotate-seconds",
+        "1",
+    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_collect_stores_every_flow_once_through_cuts_and_deaths_on_both_sides(
+    hubble_tls: HubbleTls, tmp_path: Path
+) -> None:
+    lines = hubble_lines(100_000)
+
+    def files() -> list[Path]:
+        return sorted(tmp_path.rglob("*.parquet"))
+
+    def rows() -> int:
+        return sum(pl.scan_parquet(file).select(pl.len()).collect().item() for file in files())
+
+    def stored(count: int) -> None:
+        until(lambda: rows() >= count, lambda: f"{rows()} of {count}, {collect.poll()}")
+
+    with Agent(tls=hubble_tls.server) as agent, Proxy(agent.address) as proxy:
+        query = urlencode({"since": LONG_AGO, **tls(hubble_tls)})
+        url = f"hubble+tls://{proxy.address}?{query}"
         proxy.cut_after(*[2_000_000] * 5)
-        settings = HubbleSettings(since=LONG_AGO, reconnect_seconds=0.5, **tls(hubble_tls))
-        source = open_hubble(f"hubble+tls://{proxy.address}", settings)
-        with Reading(source) as reading:
-            agent.feed(before)
-            reading.wait(lambda: reading.rows >= len(before))
+        collect = collecting(url, tmp_path)
+        try:
+            agent.feed(lines[:60_000])
+            stored(60_000)
             assert proxy.cuts == 5
             agent.kill()
             with Agent(tls=hubble_tls.server) as restarted:
                 restarted.feed(lines[50_000:60_000])
                 proxy.target = restarted.address
-                restarted.feed(after)
-                reading.wait(lambda: reading.rows >= len(lines))
-        flows = reading.flows()
-    assert flows["lost"].is_null().all()
-    assert_same_flows(flows, decoded(lines))
+                restarted.feed(lines[60_000:80_000])
+                stored(60_001)
+                collect.kill()
+                collect.communicate()
+                restarted.feed(lines[80_000:])
+                collect = collecting(url, tmp_path)
+                stored(100_000)
+            collect.terminate()
+            told, _ = collect.communicate(timeout=SECONDS)
+        finally:
+            collect.kill()
+            collect.communicate()
+    assert collect.returncode == 0, told.decode()
+    flows = pl.concat(pl.read_parquet(file, hive_partitioning=False) for file in files())
+    assert_same_flows(conform(flows), decoded(lines))
 
 
 def test_what_follow_alone_sees_begins_with_the_newest_flow_there_is() -> None:
@@ -378,16 +438,24 @@ def test_what_hubble_refuses_is_said(agent: Agent, why: str) -> None:
 
 
 def test_a_client_is_let_in_by_its_certificate(hubble_tls: HubbleTls) -> None:
-    other = {"cert": str(hubble_tls.stranger.cert), "key": str(hubble_tls.stranger.key)}
     with Agent(tls=hubble_tls.server) as agent:
         agent.feed(LINES[:10])
-        url = f"hubble+tls://{agent.address}"
-        assert read(url, **tls(hubble_tls)).height == 10
-        with pytest.raises(SourceError, match="without a certificate"):
-            read(url, **tls(hubble_tls, cert=None, key=None))
-        with pytest.raises(SourceError, match=r"stranger\.crt"):
-            read(url, **tls(hubble_tls, **other))
-        with pytest.raises(SourceError, match="for another name than 127"):
-            read(url, **tls(hubble_tls, server_name=None))
-        with pytest.raises(SourceError, match="without TLS"):
-            read(f"hubble://{agent.address}")
+        assert read(f"hubble+tls://{agent.address}", **tls(hubble_tls)).height == 10
+
+
+STRANGERS: Final[dict[str, Callable[[HubbleTls], dict[str, Any]]]] = {
+    "without a certificate": lambda files: tls(files, cert=None, key=None),
+    r"may not accept .*stranger\.crt": lambda files: tls(
+        files, cert=str(files.stranger.cert), key=str(files.stranger.key)
+    ),
+    "for another name than 127": lambda files: tls(files, server_name=None),
+    "without TLS": lambda files: {},
+}
+
+
+@pytest.mark.parametrize("why", STRANGERS)
+def test_a_client_that_is_not_let_in_is_told_why(hubble_tls: HubbleTls, why: str) -> None:
+    settings = STRANGERS[why](hubble_tls)
+    scheme = "hubble+tls" if settings else "hubble"
+    with Agent(tls=hubble_tls.server) as agent, pytest.raises(SourceError, match=why):
+        read(f"{scheme}://{agent.address}", connect_seconds=1.0, **settings)
