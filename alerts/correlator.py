@@ -170,10 +170,7 @@ class Correlator:
         evidence: pl.DataFrame,
         completeness: float,
     ) -> OpenIncident:
-        actor = decider["actor"]
-        incident = OpenIncident.begin(
-            decider, place, story=self._stories.of(actor), completeness=completeness
-        )
+        incident = OpenIncident.begin(decider, place, completeness=completeness)
         if hop:
             incident.chain(hop.path, hop.evidence)
         if decider["statistic"] == "cluster":
@@ -185,9 +182,18 @@ class Correlator:
             climb = pl.DataFrame([decider], schema_overrides=EVIDENCE_SCHEMA).select(climb.columns)
         incident.totals.fold(climb)
         self._open[incident.key] = incident
-        reached = list(incident.totals.peers) if decider["kind"] == "lateral_movement" else []
-        for workload in (actor, *(hop.path if hop else reached)):
-            self._stories.touch(workload, incident.story, decider["time_ns"])
+        domains = [target.domain for target in incident.totals.targets if target.domain]
+        peers = [] if domains else incident.totals.peers
+        incident.place(
+            self._stories.begin(
+                incident.id,
+                incident.totals.kind,
+                incident.totals.actor,
+                reached=[*(hop.path if hop else ()), *peers],
+                domains=domains,
+                now_ns=decider["time_ns"],
+            )
+        )
         return incident
 
     def _grow(self, evidence: pl.DataFrame) -> list[_Told]:

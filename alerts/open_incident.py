@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from sidelong.alerts.incident import Actor, Incident, Status, incident_id
+from sidelong.alerts.incident import Actor, Incident, Kind, Status, incident_id
 from sidelong.alerts.ledger import Place
+from sidelong.alerts.stories import Part
 from sidelong.alerts.totals import Totals
 from sidelong.alerts.wording import observations, severity, summary, techniques
 from sidelong.models.evidence import ALERT
@@ -23,7 +24,7 @@ class OpenIncident:
     """One incident from its opening to its close.
 
     opened: the place in the stream at which it was. told_rows: how much evidence it had when last
-    told.
+    told. before: the kinds of incident that its story held when it opened.
     """
 
     id: str
@@ -33,12 +34,13 @@ class OpenIncident:
     opened: Place
     totals: Totals
     told_rows: int = 0
+    before: frozenset[Kind] = frozenset()
 
     @classmethod
     def begin(
-        cls, decider: dict[str, Any], opened: Place, *, story: str | None, completeness: float
+        cls, decider: dict[str, Any], opened: Place, *, completeness: float
     ) -> "OpenIncident":
-        """The incident that a row of evidence opens; nothing is folded in yet."""
+        """The incident that a row of evidence opens, a story of its own; nothing is in it yet."""
         detected = int(decider["time_ns"])
         id_ = incident_id(decider["kind"], decider["actor"], detected)
         totals = Totals(
@@ -53,7 +55,7 @@ class OpenIncident:
         )
         return cls(
             id=id_,
-            story=story or id_,
+            story=id_,
             detected_ns=detected,
             completeness=completeness,
             opened=opened,
@@ -64,6 +66,10 @@ class OpenIncident:
     def key(self) -> tuple[str, str]:
         """(actor, kind): there is one open incident for each at a time."""
         return self.totals.actor, self.totals.kind
+
+    def place(self, part: Part) -> None:
+        """Give the incident its place in a story."""
+        self.story, self.before = part
 
     def chain(self, path: tuple[str, ...], evidence: int) -> None:
         """Note that a chain of new edges, not the last edge alone, opened the incident."""
@@ -94,7 +100,7 @@ class OpenIncident:
             id=self.id,
             status=status,
             kind=totals.kind,
-            severity=severity(totals),
+            severity=severity(totals, self.before),
             score=round(totals.level / (totals.level + ALERT), 4),
             detected_at=_moment(self.detected_ns),
             first_seen=_moment(totals.first_ns),

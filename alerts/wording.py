@@ -6,7 +6,7 @@ Names that come from traffic are quoted as they are; every output escapes for it
 from datetime import timedelta
 from typing import Final
 
-from sidelong.alerts.incident import Observation, Severity
+from sidelong.alerts.incident import Kind, Observation, Severity
 from sidelong.alerts.totals import Totals
 from sidelong.models.dns_exfiltration import ALERT_BYTES
 from sidelong.models.evidence import MICRO
@@ -27,14 +27,18 @@ _REMOTE_SERVICES: Final = {
 }
 
 
-def severity(totals: Totals) -> Severity:
-    """How soon a person should look."""
-    if totals.kind == "scan":
-        found = totals.counts().get("answered", 0) > 0
-        return "high" if found or totals.reasons.get("DENIED", 0) > 0 else "medium"
+def severity(totals: Totals, before: frozenset[Kind] = frozenset()) -> Severity:
+    """How soon a person should look; one step sooner when an intrusion goes on.
+
+    before: the kinds of incident that its story held when it opened.
+    """
     if totals.kind == "anomaly":
         return "info"
-    return "high"
+    alone = totals.kind == "scan" and not (
+        totals.counts().get("answered", 0) or totals.reasons.get("DENIED", 0)
+    )
+    goes_on = bool(before - {totals.kind, "anomaly"})
+    return ("medium", "high", "critical")[(not alone) + goes_on]
 
 
 def techniques(totals: Totals) -> tuple[str, ...]:
@@ -44,7 +48,12 @@ def techniques(totals: Totals) -> tuple[str, ...]:
     if totals.kind == "dns_exfiltration":
         return ("T1048.003", "T1071.004")
     named = {_REMOTE_SERVICES[port] for port in totals.ports if port in _REMOTE_SERVICES}
-    return tuple(sorted(named)) or ("T1021",)
+    if len(named) < len(totals.ports):
+        named.add("T1210")  # nobody logs in there: what is reached is the service itself
+    hops = any(part["feature"] == "chain" for part in totals.parts)
+    if hops and not named.isdisjoint(_REMOTE_SERVICES.values()):
+        named.add("T1570")  # tools travel with whoever logs in from hop to hop
+    return tuple(sorted(named))
 
 
 def summary(totals: Totals) -> str:

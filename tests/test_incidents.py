@@ -27,15 +27,21 @@ def seconds(count: float) -> datetime:
 
 
 def refusals(
-    count: int, *, start: float = 0, first: int = 1, actor: str = "a/x", every: float = 1
+    count: int,
+    *,
+    start: float = 0,
+    first: int = 1,
+    actor: str = "a/x",
+    peer: str = "b/y",
+    every: float = 1,
 ) -> list[str]:
     """New ports of one peer, each of which refuses."""
     told = []
     for n in range(count):
         at, port = start + n * every, first + n
         told += [
-            f"{at:.3f}s {actor} -> b/y:{port} SYN",
-            f"{at + 0.001:.3f}s {actor} <- b/y:{port} RST",
+            f"{at:.3f}s {actor} -> {peer}:{port} SYN",
+            f"{at + 0.001:.3f}s {actor} <- {peer}:{port} RST",
         ]
     return told
 
@@ -225,8 +231,43 @@ def test_what_a_reached_workload_does_is_part_of_the_story() -> None:
 
 
 def test_strangers_have_stories_of_their_own() -> None:
-    first, second = opened(refusals(6) + refusals(6, start=20, actor="c/z"))
+    first, second = opened(refusals(6) + refusals(6, start=20, actor="c/z", peer="d/w"))
     assert first.story != second.story
+
+
+@pytest.mark.parametrize(
+    ("actor", "peer"), [("a/other", "d/w"), ("c/z", "b/other"), ("b/y", "d/w")]
+)
+def test_who_meets_in_a_namespace_within_ten_minutes_shares_a_story(actor: str, peer: str) -> None:
+    first, second = opened(refusals(6) + refusals(6, start=300, actor=actor, peer=peer))
+    assert second.story == first.id
+    later = [idle(900), *refusals(6, start=1_000, actor=actor, peer=peer)]
+    first, second = opened(refusals(6) + later)
+    assert (second.story == first.id) == (actor == "b/y")  # who was reached is remembered longer
+
+
+def test_everybody_meets_in_kube_system() -> None:
+    told = refusals(6, peer="kube-system/dns")
+    first, second = opened(told + refusals(6, start=9, actor="c/z", peer="kube-system/other"))
+    assert first.story != second.story
+
+
+def test_who_sends_data_to_one_domain_shares_a_story() -> None:
+    tunnels = [lookups(a, [f"{n:060}.evil.net" for n in range(20)]) for a in ("a/x", "c/z")]
+    found = incidents(tunnels)
+    assert len({one.actor.workload for one in found}) == 2
+    assert len({one.story for one in found}) == 1
+
+
+def test_an_intrusion_that_goes_on_is_a_step_more_severe() -> None:
+    told = refusals(10, actor="shop/web") + movement(120)
+    assert [one.severity for one in opened(told, OFFICE)] == ["medium", "critical"]
+    assert [one.severity for one in opened(movement(120), OFFICE)] == ["high"]
+
+
+def test_more_of_the_same_is_no_more_severe() -> None:
+    found = opened(refusals(6) + refusals(6, start=20, actor="a/other"))
+    assert [one.severity for one in found] == ["medium", "medium"]
 
 
 def test_a_new_edge_amid_the_actors_own_scan_is_part_of_the_scan() -> None:

@@ -123,6 +123,16 @@ def test_the_four_attacks_are_found_and_nothing_else(
     assert len(alarming(found)) == len(attacks) == 4
 
 
+def test_the_attacks_are_one_story_that_grows_more_severe(
+    found: list[Incident], attacks: list[Attack]
+) -> None:
+    told = sorted(alarming(found), key=lambda incident: incident.detected_at)
+    began = sorted(attacks, key=lambda attack: attack.start)
+    assert [one.kind for one in told] == [attack.kind for attack in began]
+    assert {one.story for one in told} == {told[0].id}
+    assert [one.severity for one in told] == ["high", "high", "critical", "critical"]
+
+
 def test_an_attack_is_detected_while_it_happens(
     found: list[Incident], attacks: list[Attack]
 ) -> None:

@@ -201,7 +201,7 @@ def test_the_instance_stands_behind_the_workload() -> None:
             "high",
             ("T1048.003", "T1071.004"),
         ),
-        (answered("data/db:5432"), "high", ("T1021",)),
+        (answered("data/db:5432"), "high", ("T1210",)),
         (answered("ops/a:22"), "high", ("T1021.004",)),
     ],
 )
