@@ -14,13 +14,12 @@ from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import ALERT, NO_EVIDENCE, PARTS, as_evidence, micro_nats
 from sidelong.models.rarity import Rarity
 
-__all__ = ["ResolverBypassDetector"]
+__all__ = ["PUBLIC_RESOLVERS", "ResolverBypassDetector"]
 
 _UNUSUAL: Final = micro_nats(np.log(100))
 _DNS, _DNS_OVER_TLS, _HTTPS = 53, 853, 443
 
-# Public resolvers that also answer over HTTPS, where nothing but the address tells.
-_PUBLIC_RESOLVERS: Final = (
+PUBLIC_RESOLVERS: Final = (
     "1.0.0.1",
     "1.1.1.1",
     "8.8.4.4",
@@ -31,6 +30,7 @@ _PUBLIC_RESOLVERS: Final = (
     "208.67.220.220",
     "208.67.222.222",
 )
+"""Resolvers that also answer over HTTPS, where nothing but the address tells."""
 
 
 class ResolverBypassDetector:
@@ -46,7 +46,7 @@ class ResolverBypassDetector:
         port = pl.col("edge_port")
         rows = new_edges.filter(
             port.is_in([_DNS, _DNS_OVER_TLS])
-            | ((port == _HTTPS) & pl.col("peer_ip").is_in(_PUBLIC_RESOLVERS)),
+            | ((port == _HTTPS) & pl.col("peer_ip").is_in(PUBLIC_RESOLVERS)),
             ~pl.col("peer").is_in(self._resolvers),
             # A resolver may well ask others: that is what it is for.
             ~pl.col("actor").is_in(self._resolvers),

@@ -22,7 +22,7 @@ _NAME: Final = "sidelong"
 _INTERRUPTED: Final = 130  # what a shell reports of a command that SIGINT ended
 _NO_READER: Final = 141  # and of one that SIGPIPE ended
 
-FORMATS: Final = ("hubble", "pcap", "parquet")
+FORMATS: Final = ("hubble", "pcap", "parquet", "otlp-json")
 """What `--format` takes."""
 
 
@@ -293,6 +293,70 @@ def collect(
         keep=keep,
         duration=duration,
         most_flows=most_flows,
+    )
+
+
+@cli.command(
+    cls=GroupedCommand,
+    epilog=f"Exit status: 0 every detector sees, 1 one of them does not, {USAGE_OR_SOURCE}.",
+    short_help="Say what each detector sees in a source.",
+)
+@click.argument("inputs", metavar="[SOURCE...]", nargs=-1)
+@_format
+@_pods
+@_config
+@option(
+    "--max-flows",
+    "most_flows",
+    heading="Sample",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Look at no more flows than that.  [default: 200000]",
+)
+@option(
+    "--for",
+    "duration",
+    heading="Sample",
+    metavar="TIME",
+    help="Look no longer than that, such as 1m.  [default: 10s for what is live]",
+)
+@option(
+    "--output",
+    heading="Output",
+    type=click.Choice(("table", "json")),
+    help="For a person, or one JSON object for a program.  "
+    "[default: table on a terminal, json in a pipe]",
+)
+def doctor(
+    inputs: Sequence[str],
+    format: str | None,
+    pods: str | None,
+    config: str | None,
+    most_flows: int | None,
+    duration: str | None,
+    output: str | None,
+) -> int:
+    """Say what each detector sees in a source, why not more, and what would cure it.
+
+    SOURCE is a URL of a live source, or anything that replay takes. Without one, the installation
+    itself is looked at.
+
+    \b
+      sidelong doctor hubble://localhost:4245 --for 1m
+      sidelong doctor tuesday.hubble.jsonl.zst
+      sidelong doctor
+    """
+    from sidelong.doctor import doctor
+
+    return doctor(
+        inputs,
+        terminal=Terminal(),
+        format=format,
+        pods=pods,
+        config=config,
+        most_flows=most_flows,
+        duration=duration,
+        output=output,
     )
 
 
