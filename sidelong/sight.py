@@ -126,15 +126,17 @@ class Cures:
 
 def sight_of(findings: Sequence[Finding]) -> list[Sight]:
     """What each detector sees, given all findings: the worst of their effects counts."""
-    sights = []
-    for detector in DETECTORS:
-        about = [finding for finding in findings if detector in finding.effects]
-        effects = {finding.effects[detector] for finding in about}
-        sight = "blind" if "blind" in effects else "partly" if effects else "sees"
-        sights.append(
-            Sight(detector=detector, sight=sight, findings=[finding.code for finding in about])
-        )
-    return sights
+    return [_sight(detector, findings) for detector in DETECTORS]
+
+
+def _sight(detector: str, findings: Sequence[Finding]) -> Sight:
+    about = [finding for finding in findings if detector in finding.effects]
+    effects = {finding.effects[detector] for finding in about}
+    return Sight(
+        detector=detector,
+        sight="blind" if "blind" in effects else "partly" if effects else "sees",
+        findings=[finding.code for finding in about],
+    )
 
 
 def percent(part: int, whole: int) -> float:

@@ -480,7 +480,7 @@ def test_an_extra_that_is_absent_is_no_fault_and_can_be_had(
 
 
 def test_a_folder_that_cannot_be_written_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(installation.tempfile, "gettempdir", lambda: "/no/such/folder")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/no/such/folder")
     assert run(["doctor", "--output", "table"]) == 1
 
 
