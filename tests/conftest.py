@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 from peers.fixtures_hubble import hubble_program as hubble_program
 from peers.fixtures_hubble import hubble_tls as hubble_tls
+from peers.fixtures_kubernetes import kubernetes as kubernetes
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
