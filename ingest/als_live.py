@@ -8,7 +8,7 @@ keeps what it has to say in its buffer, or drops it, as it is set.
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -19,19 +19,16 @@ from sidelong.ingest.intake import Intake
 from sidelong.ingest.listening import ServerSettings, listening_address
 from sidelong.ingest.receiving import Receiver
 
-__all__ = ["AlsSettings", "open_als"]
+__all__ = ["open_als"]
 
-_METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
-_QUIET_SECONDS = 0.02
+_METHOD: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+_LONGEST_SECONDS: Final = 6  # for streams that do not stop to speak
+_QUIET_SECONDS: Final = 0.1
 """A stream that spoke and then is quiet for so long is so for the rest of its interval."""
 
 
-class AlsSettings(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How Envoy's access log service is offered; a message is some 16 KiB as Envoy comes."""
-
-
-def open_als(url: str, settings: AlsSettings) -> Receiver[AlsMessage]:
-    """The source that listens at `als://HOST:PORT`.
+def open_als(url: str, settings: ServerSettings) -> Receiver[AlsMessage]:
+    """The source that listens at `als://HOST:PORT`. Section [als].
 
     Counters: `received` entries; `skipped` ones, which tell of no end; `bad` entries and messages;
     `messages`; `streams` ever and `streams_open` now; `refused` streams; `queued_bytes`.
@@ -50,7 +47,7 @@ class _AlsServer:
         self,
         host: str,
         port: int,
-        settings: AlsSettings,
+        settings: ServerSettings,
         intake: Intake[AlsMessage],
         counts: dict[str, int],
     ) -> None:
@@ -61,17 +58,20 @@ class _AlsServer:
         self._counts = counts
         self._draining = False
         self._open: set[asyncio.Task[Any]] = set()
+        self._silent: set[asyncio.Task[Any] | None] = set()  # since the end was asked for
 
     async def start(self) -> int:
         return await self._listener.start()
 
     async def stop(self) -> None:
-        self._draining = True
-        ending = asyncio.create_task(self._listener.stop(2 * self._settings.drain_seconds + 1))
-        if self._open:
-            await asyncio.wait(self._open, timeout=self._settings.drain_seconds)
-        for reading in self._open:
-            reading.cancel()  # it has had nothing to say
+        self._draining, self._silent = True, set(self._open)
+        patience = self._settings.drain_seconds
+        ending = asyncio.create_task(self._listener.stop(patience + _LONGEST_SECONDS))
+        for streams, seconds in ((self._silent, patience), (self._open, _LONGEST_SECONDS - 1)):
+            if self._open:
+                await asyncio.wait(self._open, timeout=seconds)
+            for reading in list(streams):
+                reading.cancel()
         await ending
 
     async def _stream(self, _: AsyncIterator[bytes], context: Any) -> bytes:
@@ -84,24 +84,40 @@ class _AlsServer:
         self._counts["streams_open"] += 1
         # A task of its own, for it can be ended at the end while the stream still is answered.
         reading = asyncio.create_task(self._read(context))
+        reading.add_done_callback(_forget)  # a client that is gone is an error to read from
         self._open.add(reading)
         try:
             await asyncio.wait([reading])
         finally:
             reading.cancel()
             self._open.discard(reading)
+            self._silent.discard(reading)
             self._counts["streams_open"] -= 1
         return b""
 
     async def _read(self, context: Any) -> None:
+        reading = asyncio.current_task()
         sender = Sender(context.peer())
-        message = asyncio.ensure_future(context.read())
+        message = _next(context)
         while (content := await message) is not grpc.aio.EOF:
             self._counts["messages"] += 1
             if not await self._intake.put(AlsMessage(sender, content), len(content)):
                 return  # nobody takes it any more
-            message = asyncio.ensure_future(context.read())
+            message = _next(context)
             if self._draining:
+                self._silent.discard(reading)
                 await asyncio.wait([message], timeout=_QUIET_SECONDS)
                 if not message.done():
                     return
+
+
+def _next(context: Any) -> "asyncio.Future[Any]":
+    """The next message of a stream; one that waits while the stream is ended ends in an error."""
+    message = asyncio.ensure_future(context.read())
+    message.add_done_callback(_forget)
+    return message
+
+
+def _forget(ended: "asyncio.Future[Any]") -> None:
+    if not ended.cancelled():
+        ended.exception()

@@ -207,7 +207,7 @@ def _of_http(entry: HttpEntry) -> tuple[Any, ...]:
         response.response_code.value,
         _PROTOCOLS[protocol] if protocol < len(_PROTOCOLS) else "HTTP",
         _METHODS[method] if method < len(_METHODS) else None,
-        request.path,
+        _readable(request.path),
         response.response_code_details,
         trailers.get("grpc-status") if trailers else None,
         request.forwarded_for,
@@ -228,8 +228,14 @@ def _milliseconds(common: Common) -> float:
 
 def _reporter(message: StreamAccessLogsMessage) -> Reporter:
     node = message.identifier.node
-    metadata = {key: value.string_value for key, value in node.metadata.fields.items()}
-    return by_node(node.id, metadata)
+    fields = node.metadata.fields.items()
+    metadata = {_readable(key): _readable(value.string_value) for key, value in fields}
+    return by_node(_readable(node.id), metadata)
+
+
+def _readable(text: str | bytes) -> str:
+    """Text that is not UTF-8 comes as bytes."""
+    return text if isinstance(text, str) else text.decode(errors="replace")
 
 
 def _flags_of(content: bytes) -> str | None:

@@ -13,6 +13,7 @@ from sidelong.ingest.hubble_json import HubbleLines
 from sidelong.ingest.line_files import LineFile
 from sidelong.ingest.live import is_url, open_live
 from sidelong.ingest.live_together import LiveTogether
+from sidelong.ingest.otlp_logs import OtlpLines
 from sidelong.ingest.parquet import ParquetFile
 from sidelong.ingest.pcap import PcapFile
 from sidelong.ingest.schema import empty_flows
@@ -70,6 +71,11 @@ def _hubble(file: InputFile, _: InputSettings) -> Source:
     return LineFile(file.name, file.open, file.size_bytes, HubbleLines)
 
 
+def _otlp(file: InputFile, settings: InputSettings) -> Source:
+    lines = OtlpLines(settings.envoy)  # at once: a format that cannot be read is an error
+    return LineFile(file.name, file.open, file.size_bytes, lambda: lines)
+
+
 def _pcap(file: InputFile, _: InputSettings) -> Source:
     return PcapFile(file.name, file.open, file.size_bytes)
 
@@ -91,6 +97,7 @@ def _parquet(file: InputFile, _: InputSettings) -> Source:
 
 _SOURCES: Final[dict[str, Callable[[InputFile, InputSettings], Source]]] = {
     "hubble": _hubble,
+    "otlp-json": _otlp,
     "pcap": _pcap,
     "parquet": _parquet,
 }

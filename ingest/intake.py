@@ -33,6 +33,7 @@ class Intake(Generic[T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._waiting_bytes = 0
+        self._taken = 0  # bytes, of what was taken last
 
     @property
     def held(self) -> int:
@@ -68,7 +69,7 @@ class Intake(Generic[T]):
                 ):
                     return []
             soon = time.monotonic() + _GATHER_SECONDS
-            while self._queued < most and self._held < self._limit and not self._ended:
+            while self._queued < most and not self._waiting and not self._ended:
                 if not self._changed.wait(max(0.0, soon - time.monotonic())):
                     break
             taken = []
@@ -80,8 +81,6 @@ class Intake(Generic[T]):
             self._queued -= size
             self._taken = size
             return taken
-
-    _taken = 0
 
     def done(self) -> None:
         """What was taken last is done with, and lets in as much."""
@@ -114,8 +113,10 @@ class Intake(Generic[T]):
     async def _room(self, size: int, seconds: float | None) -> bool:
         self._loop = asyncio.get_running_loop()
         admitted: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((size, admitted))
         self._waiting_bytes += size
+        with self._changed:
+            self._waiting.append((size, admitted))
+            self._changed.notify()  # a reader that gathers need not wait for more
         self._let_in()  # the reader may have been done between the question and this
         try:
             await asyncio.wait_for(admitted, seconds)

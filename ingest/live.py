@@ -32,10 +32,31 @@ def _hubble(url: str, settings: InputSettings) -> LiveSource:
     return open_hubble(url, settings.hubble)
 
 
+def _als(url: str, settings: InputSettings) -> LiveSource:
+    from sidelong.ingest.als_live import open_als
+
+    return open_als(url, settings.als)
+
+
+def _otlp(url: str, settings: InputSettings) -> LiveSource:
+    from sidelong.ingest.otlp_live import open_otlp
+
+    return open_otlp(url, settings.otlp, settings.envoy)
+
+
+def _otlp_http(url: str, settings: InputSettings) -> LiveSource:
+    from sidelong.ingest.otlp_live import open_otlp_http
+
+    return open_otlp_http(url, settings.otlp, settings.envoy)
+
+
 _OPEN: Final[dict[str, Callable[[str, InputSettings], LiveSource]]] = {
+    "als": _als,
     "hubble": _hubble,
     "hubble+tls": _hubble,
     "hubble+unix": _hubble,
+    "otlp": _otlp,
+    "otlp+http": _otlp_http,
 }
 
 SCHEMES: Final = tuple(_OPEN)

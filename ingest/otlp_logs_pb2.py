@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n\x1fsidelong/ingest/otlp_logs.proto\x12\x12sidelong.otlp_logs\"H\n\rExportRequest\x12\x37\n\rresource_logs\x18\x01 \x03(\x0b\x32 .sidelong.otlp_logs.ResourceLogs\"q\n\x0cResourceLogs\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.sidelong.otlp_logs.Resource\x12\x31\n\nscope_logs\x18\x02 \x03(\x0b\x32\x1d.sidelong.otlp_logs.ScopeLogs\"<\n\x08Resource\x12\x30\n\nattributes\x18\x01 \x03(\x0b\x32\x1c.sidelong.otlp_logs.KeyValue\"?\n\tScopeLogs\x12\x32\n\x0blog_records\x18\x02 \x03(\x0b\x32\x1d.sidelong.otlp_logs.LogRecord\"\xa2\x01\n\tLogRecord\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12*\n\x04\x62ody\x18\x05 \x01(\x0b\x32\x1c.sidelong.otlp_logs.AnyValue\x12\x30\n\nattributes\x18\x06 \x03(\x0b\x32\x1c.sidelong.otlp_logs.KeyValue\x12\x1f\n\x17observed_time_unix_nano\x18\x0b \x01(\x06\"D\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.sidelong.otlp_logs.AnyValue\"\xd6\x01\n\x08\x41nyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x15\n\x0b\x61rray_value\x18\x05 \x01(\x0cH\x00\x12\x38\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32 .sidelong.otlp_logs.KeyValueListH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x42\x07\n\x05value\"<\n\x0cKeyValueList\x12,\n\x06values\x18\x01 \x03(\x0b\x32\x1c.sidelong.otlp_logs.KeyValue\"M\n\x0e\x45xportResponse\x12;\n\x0fpartial_success\x18\x01 \x01(\x0b\x32\".sidelong.otlp_logs.PartialSuccess\"E\n\x0ePartialSuccess\x12\x1c\n\x14rejected_log_records\x18\x01 \x01(\x03\x12\x15\n\rerror_message\x18\x02 \x01(\t\"T\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x1a.sidelong.otlp_logs.Detail\")\n\x06\x44\x65tail\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\";\n\tRetryInfo\x12.\n\x0bretry_delay\x18\x01 \x01(\x0b\x32\x19.sidelong.otlp_logs.Delay\"\'\n\x05\x44\x65lay\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n\x1fsidelong/ingest/otlp_logs.proto\x12\x12sidelong.otlp_logs\"H\n\rExportRequest\x12\x37\n\rresource_logs\x18\x01 \x03(\x0b\x32 .sidelong.otlp_logs.ResourceLogs\"S\n\x0cResourceLogs\x12\x10\n\x08resource\x18\x01 \x01(\x0c\x12\x31\n\nscope_logs\x18\x02 \x03(\x0b\x32\x1d.sidelong.otlp_logs.ScopeLogs\"<\n\x08Resource\x12\x30\n\nattributes\x18\x01 \x03(\x0b\x32\x1c.sidelong.otlp_logs.KeyValue\"?\n\tScopeLogs\x12\x32\n\x0blog_records\x18\x02 \x03(\x0b\x32\x1d.sidelong.otlp_logs.LogRecord\"\xa2\x01\n\tLogRecord\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12*\n\x04\x62ody\x18\x05 \x01(\x0b\x32\x1c.sidelong.otlp_logs.AnyValue\x12\x30\n\nattributes\x18\x06 \x03(\x0b\x32\x1c.sidelong.otlp_logs.KeyValue\x12\x1f\n\x17observed_time_unix_nano\x18\x0b \x01(\x06\"D\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.sidelong.otlp_logs.AnyValue\"\xd6\x01\n\x08\x41nyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x15\n\x0b\x61rray_value\x18\x05 \x01(\x0cH\x00\x12\x38\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32 .sidelong.otlp_logs.KeyValueListH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x42\x07\n\x05value\"<\n\x0cKeyValueList\x12,\n\x06values\x18\x01 \x03(\x0b\x32\x1c.sidelong.otlp_logs.KeyValue\"M\n\x0e\x45xportResponse\x12;\n\x0fpartial_success\x18\x01 \x01(\x0b\x32\".sidelong.otlp_logs.PartialSuccess\"E\n\x0ePartialSuccess\x12\x1c\n\x14rejected_log_records\x18\x01 \x01(\x03\x12\x15\n\rerror_message\x18\x02 \x01(\t\"T\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12+\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x1a.sidelong.otlp_logs.Detail\")\n\x06\x44\x65tail\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\";\n\tRetryInfo\x12.\n\x0bretry_delay\x18\x01 \x01(\x0b\x32\x19.sidelong.otlp_logs.Delay\"\'\n\x05\x44\x65lay\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -24,29 +24,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTREQUEST']._serialized_start=55
   _globals['_EXPORTREQUEST']._serialized_end=127
   _globals['_RESOURCELOGS']._serialized_start=129
-  _globals['_RESOURCELOGS']._serialized_end=242
-  _globals['_RESOURCE']._serialized_start=244
-  _globals['_RESOURCE']._serialized_end=304
-  _globals['_SCOPELOGS']._serialized_start=306
-  _globals['_SCOPELOGS']._serialized_end=369
-  _globals['_LOGRECORD']._serialized_start=372
-  _globals['_LOGRECORD']._serialized_end=534
-  _globals['_KEYVALUE']._serialized_start=536
-  _globals['_KEYVALUE']._serialized_end=604
-  _globals['_ANYVALUE']._serialized_start=607
-  _globals['_ANYVALUE']._serialized_end=821
-  _globals['_KEYVALUELIST']._serialized_start=823
-  _globals['_KEYVALUELIST']._serialized_end=883
-  _globals['_EXPORTRESPONSE']._serialized_start=885
-  _globals['_EXPORTRESPONSE']._serialized_end=962
-  _globals['_PARTIALSUCCESS']._serialized_start=964
-  _globals['_PARTIALSUCCESS']._serialized_end=1033
-  _globals['_STATUS']._serialized_start=1035
-  _globals['_STATUS']._serialized_end=1119
-  _globals['_DETAIL']._serialized_start=1121
-  _globals['_DETAIL']._serialized_end=1162
-  _globals['_RETRYINFO']._serialized_start=1164
-  _globals['_RETRYINFO']._serialized_end=1223
-  _globals['_DELAY']._serialized_start=1225
-  _globals['_DELAY']._serialized_end=1264
+  _globals['_RESOURCELOGS']._serialized_end=212
+  _globals['_RESOURCE']._serialized_start=214
+  _globals['_RESOURCE']._serialized_end=274
+  _globals['_SCOPELOGS']._serialized_start=276
+  _globals['_SCOPELOGS']._serialized_end=339
+  _globals['_LOGRECORD']._serialized_start=342
+  _globals['_LOGRECORD']._serialized_end=504
+  _globals['_KEYVALUE']._serialized_start=506
+  _globals['_KEYVALUE']._serialized_end=574
+  _globals['_ANYVALUE']._serialized_start=577
+  _globals['_ANYVALUE']._serialized_end=791
+  _globals['_KEYVALUELIST']._serialized_start=793
+  _globals['_KEYVALUELIST']._serialized_end=853
+  _globals['_EXPORTRESPONSE']._serialized_start=855
+  _globals['_EXPORTRESPONSE']._serialized_end=932
+  _globals['_PARTIALSUCCESS']._serialized_start=934
+  _globals['_PARTIALSUCCESS']._serialized_end=1003
+  _globals['_STATUS']._serialized_start=1005
+  _globals['_STATUS']._serialized_end=1089
+  _globals['_DETAIL']._serialized_start=1091
+  _globals['_DETAIL']._serialized_end=1132
+  _globals['_RETRYINFO']._serialized_start=1134
+  _globals['_RETRYINFO']._serialized_end=1193
+  _globals['_DELAY']._serialized_start=1195
+  _globals['_DELAY']._serialized_end=1234
 # @@protoc_insertion_point(module_scope)

@@ -16,9 +16,9 @@ class ResourceLogs(_message.Message):
     __slots__ = ("resource", "scope_logs")
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_LOGS_FIELD_NUMBER: _ClassVar[int]
-    resource: Resource
+    resource: bytes
     scope_logs: _containers.RepeatedCompositeFieldContainer[ScopeLogs]
-    def __init__(self, resource: _Optional[_Union[Resource, _Mapping]] = ..., scope_logs: _Optional[_Iterable[_Union[ScopeLogs, _Mapping]]] = ...) -> None: ...
+    def __init__(self, resource: _Optional[bytes] = ..., scope_logs: _Optional[_Iterable[_Union[ScopeLogs, _Mapping]]] = ...) -> None: ...
 
 class Resource(_message.Message):
     __slots__ = ("attributes",)

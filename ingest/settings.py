@@ -2,7 +2,9 @@
 
 import msgspec
 
+from sidelong.ingest.envoy_logs import EnvoySettings
 from sidelong.ingest.hubble_settings import HubbleSettings
+from sidelong.ingest.listening import ServerSettings
 
 __all__ = ["InputSettings"]
 
@@ -10,4 +12,7 @@ __all__ = ["InputSettings"]
 class InputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of every source, each at its defaults."""
 
+    als: ServerSettings = ServerSettings()
+    envoy: EnvoySettings = EnvoySettings()
     hubble: HubbleSettings = HubbleSettings()
+    otlp: ServerSettings = ServerSettings()

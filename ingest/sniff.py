@@ -7,7 +7,7 @@ from sidelong.errors import SourceError
 
 __all__ = ["FORMATS", "HEAD_BYTES", "format_of"]
 
-FORMATS: Final = ("hubble", "pcap", "parquet")
+FORMATS: Final = ("hubble", "pcap", "parquet", "otlp-json")
 """What `--format` takes. "parquet" stands for both forms in which sidelong keeps flows."""
 
 HEAD_BYTES: Final = 64 << 10
@@ -35,6 +35,7 @@ _MARKS: Final = {
         rb"|\x0a\x0d\x0d\x0a)[\x00-\xff]{20}"  # pcapng; and the rest of the shorter header
     ),
     "parquet": rb"PAR1|ARROW1\x00\x00|" + _ARROW_STREAM,
+    "otlp-json": rb'\s*\{\s*"resourceLogs"\s*:',
     # In one of its first lines: a rotated log may begin inside one.
     "hubble": (
         rb"(?:[^\n]*\n)*?(?:\xef\xbb\xbf)?[ \t]*"
