@@ -21,6 +21,7 @@ from sidelong.ingest.hubble_protobuf import Decoded, HubbleDecoder
 from sidelong.ingest.hubble_pump import Pump
 from sidelong.ingest.hubble_request import Request
 from sidelong.ingest.hubble_settings import HubbleSettings
+from sidelong.ingest.hubble_status import too_early_to_follow
 from sidelong.ingest.schema import empty_flows
 from sidelong.ingest.source import BadRows, Batch
 
@@ -29,6 +30,7 @@ __all__ = ["HubbleLive", "open_hubble"]
 _log: Final = logging.getLogger(__name__)
 
 _IDLE_SECONDS: Final = 0.5
+_STATUS_SECONDS: Final = 0.4
 _STAMP_SECONDS: Final = 5.0
 _FIRST_PAUSE_SECONDS: Final = 0.25
 _WORKED_SECONDS: Final = 2.0  # how much longer than it takes to connect
@@ -133,6 +135,10 @@ class HubbleLive:
             except ConfigError as problem:  # certificates, half-way through being replaced
                 error = problem
             else:
+                if pump is None:
+                    worked, failures = True, 0
+                    yield from self._wait(_IDLE_SECONDS)
+                    continue
                 before = self._messages
                 try:
                     yield from self._read(pump, overlap)
@@ -161,11 +167,16 @@ class HubbleLive:
                 failures += 1
             self._counts["reconnects"] += 1
 
-    def _open(self, overlap: Overlap) -> Pump:
+    def _open(self, overlap: Overlap) -> Pump | None:
+        """Call the server; None if it has too little yet to be followed."""
         settings = self._settings
+        channel = self._target.connect()
+        if settings.follow and too_early_to_follow(channel, _STATUS_SECONDS):
+            channel.close()
+            return None
         request = self._request.content(overlap.since(self._clock()))
         self._pump = Pump(
-            self._target.connect(),
+            channel,
             request,
             enough=settings.batch_rows,
             most_rows=settings.queue_rows,

@@ -17,7 +17,9 @@ from sidelong.ingest.hubble_pb2 import (
     ServerStatusResponse,
 )
 
-__all__ = ["HubbleNode", "HubbleStatus", "hubble_nodes", "hubble_status"]
+__all__ = ["HubbleNode", "HubbleStatus", "hubble_nodes", "hubble_status", "too_early_to_follow"]
+
+_Request = GetNodesRequest | ServerStatusRequest
 
 _SERVICE: Final = "/observer.Observer/"
 _SECONDS: Final = 10.0
@@ -60,7 +62,7 @@ class HubbleNode:
 def hubble_status(target: Target, seconds: float = _SECONDS) -> HubbleStatus:
     """Ask for the server's status; waits up to `seconds`. Errors: SourceError, ConfigError."""
     answer = ServerStatusResponse.FromString(
-        _call(target, "ServerStatus", ServerStatusRequest().SerializeToString(), seconds)
+        _call(target, "ServerStatus", ServerStatusRequest(), seconds)
     )
     connected, unavailable = answer.num_connected_nodes, answer.num_unavailable_nodes
     return HubbleStatus(
@@ -82,7 +84,7 @@ def hubble_nodes(target: Target, seconds: float = _SECONDS) -> tuple[HubbleNode,
     Waits up to `seconds`. Errors: SourceError, ConfigError.
     """
     try:
-        content = _ask(target, "GetNodes", GetNodesRequest().SerializeToString(), seconds)
+        content = _ask(target, "GetNodes", GetNodesRequest(), seconds)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return None
@@ -102,14 +104,33 @@ def hubble_nodes(target: Target, seconds: float = _SECONDS) -> tuple[HubbleNode,
     )
 
 
-def _call(target: Target, method: str, request: bytes, seconds: float) -> bytes:
+def too_early_to_follow(channel: grpc.Channel, seconds: float) -> bool:
+    """Whether this is an agent that has just started: its ring does not hold two events yet.
+
+    Who follows such a ring hears nothing until all of it was filled once, 4,095 events by default,
+    and is then overtaken: `Ring.LastWriteParallel` and `Ring.readFrom` of Cilium 1.19. Waits up to
+    `seconds`; False if there is no answer, for the call that is wanted will tell why.
+    """
+    try:
+        content = _unary(channel, "ServerStatus", ServerStatusRequest(), seconds)
+    except grpc.RpcError:
+        return False
+    answer = ServerStatusResponse.FromString(content)
+    return answer.num_flows < 2 and not answer.HasField("num_connected_nodes")
+
+
+def _call(target: Target, method: str, request: _Request, seconds: float) -> bytes:
     try:
         return _ask(target, method, request, seconds)
     except grpc.RpcError as error:
         raise explain(error, target) from error
 
 
-def _ask(target: Target, method: str, request: bytes, seconds: float) -> bytes:
+def _ask(target: Target, method: str, request: _Request, seconds: float) -> bytes:
     with target.connect() as channel:
-        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_SERVICE + method)
-        return call(request, timeout=seconds)
+        return _unary(channel, method, request, seconds)
+
+
+def _unary(channel: grpc.Channel, method: str, request: _Request, seconds: float) -> bytes:
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_SERVICE + method)
+    return call(request.SerializeToString(), timeout=seconds)

@@ -63,6 +63,10 @@ class Reading:
             self._error = error
 
     @property
+    def batches(self) -> int:
+        return len(self._flows)
+
+    @property
     def rows(self) -> int:
         return sum(flows.height for flows in list(self._flows))
 
@@ -234,6 +238,19 @@ def test_what_follow_alone_sees_begins_with_the_newest_flow_there_is() -> None:
             quiet.feed(rest)
             reading.wait(lambda: reading.rows > len(rest))
     assert_same_flows(reading.flows(), decoded([*LINES[:1_000], *fed, *rest][-reading.rows :]))
+
+
+def test_a_server_that_has_just_started_is_heard_from_its_first_flows_on() -> None:
+    """Hubble lets those who follow an empty ring wait until all of it was filled."""
+    with Agent(ring=4095) as agent:
+        source = open_hubble(f"hubble://{agent.address}", HubbleSettings(since=LONG_AGO))
+        with Reading(source) as reading:
+            reading.wait(lambda: reading.batches > 2)
+            agent.feed(LINES[:100])
+            reading.wait(lambda: reading.rows == 100)
+            agent.feed(LINES[100:200])
+            reading.wait(lambda: reading.rows == 200)
+    assert_same_flows(reading.flows(), decoded(LINES[:200]))
 
 
 FILTERS: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
@@ -423,7 +440,7 @@ def test_losses_before_the_ring_are_told_apart_from_flows() -> None:
     assert flows["lost"].drop_nulls().to_list() == [348]
 
 
-REFUSED: Final = {
+REFUSED: Final[dict[str, dict[str, Any]]] = {
     "missing closing": {"allow": ({"http_path": "(v1"},)},
     "prefix length": {"allow": ({"ip": "10.0.0.0/99"},)},
     "unknown protocol": {"deny": ({"protocol": "xyz"},)},
