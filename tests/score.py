@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-import zeek_log
 from rich.console import Console
 from rich.table import Table
 
 from sidelong.alerts.incident import Incident
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
+from sidelong.ingest.zeek_tsv import Tables
 from sidelong.learning import Learning
 from sidelong.models.baseline import Baseline
 from sidelong.pipeline import Pipeline
@@ -49,10 +49,7 @@ class Result:
 
 def flows(path: Path) -> list[pl.DataFrame]:
     """The flows of a capture, or of a Zeek log."""
-    if ".log" in path.name:
-        read = zeek_log.dns_flows if path.name.startswith("dns.") else zeek_log.conn_flows
-        return [read(path)]
-    return [batch.flows for batch in merged(open_inputs([str(path)]))]
+    return [batch.flows for batch in merged(open_inputs([str(path)])) if batch.flows.height]
 
 
 def incidents(frames: Sequence[pl.DataFrame], baseline: Baseline | None = None) -> list[Incident]:
@@ -95,9 +92,13 @@ def scanners(data: Path) -> Iterator[Result]:
     for label in labels(data, "scan"):
         if "label_field" in label:
             path = data / label["file"]
-            table = zeek_log.rows(path, "conn").filter(pl.col("label") == "Malicious")
-            sources = table.group_by("id_orig_h").agg(
-                pl.struct("id_resp_h", "id_resp_p").n_unique().alias("probes")
+            columns = ("id.orig_h", "id.resp_h", "id.resp_p", "label")
+            tables = Tables(columns, (), ("conn",)).sections(path.read_bytes())
+            table = pl.concat([section.rows for section in tables])
+            sources = (
+                table.filter(pl.col("label") == "Malicious")
+                .group_by("id.orig_h")
+                .agg(pl.struct("id.resp_h", "id.resp_p").n_unique().alias("probes"))
             )
             named = {one.actor.workload for one in incidents(flows(path)) if one.kind == "scan"}
             networks = {(workload(source), probes >= 5) for source, probes in sources.iter_rows()}
@@ -129,7 +130,7 @@ def lateral(data: Path) -> Iterator[Result]:
         if "new_edge" not in label:
             continue
         source, target, port = label["new_edge"]
-        (whole,) = flows(data / label["file"])
+        whole = pl.concat(flows(data / label["file"]))
         start = whole["time"].min()
         taught = pl.col("time") < pl.lit(start) + timedelta(seconds=1_500)
         learning = Learning()
