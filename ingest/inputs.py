@@ -13,6 +13,7 @@ from sidelong.ingest.hubble_json import HubbleLines
 from sidelong.ingest.line_files import LineFile
 from sidelong.ingest.live import is_url, open_live
 from sidelong.ingest.live_together import LiveTogether
+from sidelong.ingest.log_inputs import LOG_SOURCES, together
 from sidelong.ingest.otlp_logs import OtlpLines
 from sidelong.ingest.parquet import ParquetFile
 from sidelong.ingest.pcap import PcapFile
@@ -46,7 +47,8 @@ def open_inputs(
     if urls:
         live = [open_live(url, settings) for url in urls]
         return [live[0] if len(live) == 1 else LiveTogether(live)]
-    sources = [_source(file, format, settings) for file in _files(paths, format)]
+    files = _files(paths, format)
+    sources = together([_source(file, format, settings) for file in files])
     empty = [source.name for source in sources if isinstance(source, _EmptyFile)]
     if empty and len(empty) == len(sources):
         raise SourceError(
@@ -100,6 +102,7 @@ _SOURCES: Final[dict[str, Callable[[InputFile, InputSettings], Source]]] = {
     "otlp-json": _otlp,
     "pcap": _pcap,
     "parquet": _parquet,
+    **LOG_SOURCES,
 }
 
 

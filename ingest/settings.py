@@ -2,6 +2,7 @@
 
 import msgspec
 
+from sidelong.ingest.csv_settings import CsvSettings
 from sidelong.ingest.envoy_logs import EnvoySettings
 from sidelong.ingest.hubble_settings import HubbleSettings
 from sidelong.ingest.listening import ServerSettings
@@ -13,6 +14,7 @@ class InputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The settings of every source, each at its defaults."""
 
     als: ServerSettings = ServerSettings()
+    csv: CsvSettings = CsvSettings()
     envoy: EnvoySettings = EnvoySettings()
     hubble: HubbleSettings = HubbleSettings()
     otlp: ServerSettings = ServerSettings()

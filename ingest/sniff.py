@@ -5,9 +5,20 @@ from typing import Final
 
 from sidelong.errors import SourceError
 
-__all__ = ["FORMATS", "HEAD_BYTES", "format_of"]
+__all__ = ["FORMATS", "HEAD_BYTES", "format_of", "is_loki"]
 
-FORMATS: Final = ("hubble", "pcap", "parquet", "otlp-json")
+FORMATS: Final = (
+    "hubble",
+    "pcap",
+    "parquet",
+    "otlp-json",
+    "zeek",
+    "netobserv",
+    "goflow2",
+    "nfdump",
+    "vpc",
+    "csv",
+)
 """What `--format` takes. "parquet" stands for both forms in which sidelong keeps flows."""
 
 HEAD_BYTES: Final = 64 << 10
@@ -28,6 +39,10 @@ _HUBBLE_KEYS: Final = (
 )
 _ARROW_STREAM: Final = rb"\xff{4}[\x00-\xff]{2}[\x00-\x0f]\x00[\x04-\x40]\x00\x00\x00"
 
+# In one of its first lines: a rotated log may begin inside one.
+_IN_A_LINE: Final = rb'(?:[^\n]*\n)*?[ \t]*\{(?:[^\n]*[{,])?[ \t]*"(?:%b)"[ \t]*:'
+_LOKI: Final = rb'\s*\{(?:[^{}]*"status"[^{}]*)?"data"\s*:\s*\{[^{}]*"resultType"\s*:\s*"streams"'
+
 _MARKS: Final = {
     "pcap": (
         rb"(?:\xd4\xc3\xb2\xa1|\xa1\xb2\xc3\xd4"  # microseconds
@@ -40,6 +55,17 @@ _MARKS: Final = {
     "hubble": (
         rb"(?:[^\n]*\n)*?(?:\xef\xbb\xbf)?[ \t]*"
         rb'\{(?:[^\n]*[{,])?[ \t]*"(?:%s)"[ \t]*:' % "|".join(_HUBBLE_KEYS).encode()
+    ),
+    "zeek": (
+        rb"(?:\xef\xbb\xbf)?#(?:separator|set_separator|fields|path)[ \t]"
+        rb"|" + _IN_A_LINE % rb"id[._]orig_h"
+    ),
+    "goflow2": _IN_A_LINE % rb"sampler_address|time_flow_start_ns",
+    "nfdump": rb'\s*\[?\s*\{[^}]*"(?:src[46]_addr|export_sysid)"\s*:',
+    "netobserv": _IN_A_LINE % rb"TimeFlowStartMs|TimeFlowEndMs" + rb"|" + _LOKI,
+    "vpc": (
+        rb"(?:[a-z][a-z0-9-]* )*(?:pkt-)?srcaddr(?: [a-z][a-z0-9-]*)*[ \r]*\n"
+        rb"|2 (?:\d{12}|unknown|-)(?: \S+){8} \d+ \d+ (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)\s"
     ),
 }
 """A pattern for the start of each format; the first that matches is it."""
@@ -60,6 +86,11 @@ def format_of(head: bytes, name: str) -> str:
         f"the format of {name} is {what}; it begins with {_shown(head)}",
         hint=f"say what it is with --format {'|'.join(FORMATS)}",
     )
+
+
+def is_loki(head: bytes) -> bool:
+    """Whether a file that begins with `head` is an answer of Loki's API, not the lines in it."""
+    return re.match(_LOKI, head) is not None
 
 
 def _shown(head: bytes, most: int = 24) -> str:

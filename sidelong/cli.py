@@ -22,7 +22,18 @@ _NAME: Final = "sidelong"
 _INTERRUPTED: Final = 130  # what a shell reports of a command that SIGINT ended
 _NO_READER: Final = 141  # and of one that SIGPIPE ended
 
-FORMATS: Final = ("hubble", "pcap", "parquet", "otlp-json")
+FORMATS: Final = (
+    "hubble",
+    "pcap",
+    "parquet",
+    "otlp-json",
+    "zeek",
+    "netobserv",
+    "goflow2",
+    "nfdump",
+    "vpc",
+    "csv",
+)
 """What `--format` takes."""
 
 
