@@ -6,7 +6,7 @@ A directory with a manifest and Parquet tables, nothing executable:
     contacts.parquet    one row per edge and address of a peer without identity: how often, how well
     workloads.parquet   one row per actor: how well it is known
     names.parquet       64-bit keys of the (actor, domain, name) that were asked
-    domains.parquet     per (actor, domain): the highest level its name bytes reached
+    domains.parquet     per (actor, domain) that was asked: the highest level its name bytes reached
     networks.parquet    the IPv4 /24 networks in which workloads were seen
 
 A baseline is frozen while traffic is judged against it.

@@ -169,6 +169,10 @@ class Habits:
         lookups = lookups.hstack(name_parts(lookups["dns_name"])).filter(
             pl.col("domain").is_not_null()
         )
+        # A domain that was asked is known, even if no name below it was: see policies.
+        self._levels = self._levels.vstack(
+            lookups.select("actor", "domain", level=pl.lit(0, pl.Int64)).unique()
+        )
         self._names = self._names.vstack(
             lookups.select(
                 key=pl.Series(name_keys(lookups), dtype=pl.UInt64),
