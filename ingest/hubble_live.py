@@ -151,7 +151,7 @@ class HubbleLive:
                 ):
                     worked, failures = True, 0
                 if pump.error is None:
-                    if pump.ended and self._request.finite:
+                    if pump.whole and self._request.finite:
                         return
                 elif not self._closed.is_set():
                     error, hopeless = self._failed(pump.error, worked)

@@ -45,6 +45,7 @@ class Pump:
         self._closed = False
         self._received_bytes = 0
         self.ended = False
+        self._complete = False
         self.error: grpc.RpcError | None = None
         method: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(METHOD)
         self._call = method(request)
@@ -68,6 +69,11 @@ class Pump:
     def exhausted(self) -> bool:
         """Whether the call has ended and all of it was taken."""
         return self.ended and not self._waiting
+
+    @property
+    def whole(self) -> bool:
+        """Whether the server sent all that it had to, and all of it was taken."""
+        return self._complete and not self._waiting
 
     def wake(self) -> None:
         """Let a `take` that waits return."""
@@ -97,8 +103,10 @@ class Pump:
                         self._wait_for_room()
                 if self._received_bytes - self.taken_bytes >= most_bytes:
                     self._wait_for_room()
+            self._complete = True
         except grpc.RpcError as error:
-            self.error = error
+            if not self._closed:  # else it is we who ended the call
+                self.error = error
         finally:
             self.ended = True
             self._news.set()
