@@ -44,7 +44,7 @@ class ArrowReader:
         events = pl.DataFrame(self._handler.list_to_record_batch(list(messages)))
         # A part that is missing is null all the way down, whatever its fields may be.
         flow = pl.col("flow").struct
-        names = ("IP", "l4", "source", "destination", "event_type", "is_reply", "aggregate", "l7")
+        names = ("IP", "l4", "source", "destination", "is_reply", "aggregate", "l7")
         parts = events.select(*(flow.field(name) for name in names))
         _refuse_merged(events, parts)
         rows = events.select(
@@ -59,6 +59,7 @@ class ArrowReader:
             lost=pl.col("lost_events").struct.field("num_events_lost"),
             **_time(),
             **_policy(),
+            **_event_type(),
         ).with_columns(
             source=self._endpoints.numbers_of(parts["source"]),
             destination=self._endpoints.numbers_of(parts["destination"]),
@@ -131,6 +132,13 @@ def _time() -> dict[str, pl.Expr]:
     }
 
 
+def _event_type() -> dict[str, pl.Expr]:
+    """Of flows without a uuid."""
+    flow = pl.col("flow").struct
+    kind = pl.when(flow.field("uuid") == "").then(flow.field("event_type")).struct
+    return {"event_type": kind.field("type"), "sub_type": kind.field("sub_type")}
+
+
 def _policy() -> dict[str, pl.Expr]:
     """Name and namespace of the first that denied, else of the first that allowed."""
     lists = (pl.col("flow").struct.field(name).list for name in _POLICIES)
@@ -172,8 +180,6 @@ def _transport(l4: pl.Series, flags: FlagTable) -> dict[str, pl.Series]:
 def _rest(parts: pl.DataFrame) -> dict[str, pl.Series]:
     sums = parts["aggregate"].struct.unnest()
     return {
-        "event_type": parts["event_type"].struct.field("type"),
-        "sub_type": parts["event_type"].struct.field("sub_type"),
         "is_reply": parts["is_reply"].struct.field("value"),
         "counted": sums.select(pl.sum_horizontal(pl.all().cast(pl.UInt64))).to_series(),
     }

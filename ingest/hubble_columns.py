@@ -74,7 +74,8 @@ MESSAGE_COLUMNS: Final = schema_of(
 )
 """One row per message that could be parsed, in order. Text is empty and numbers are 0 where the
 message has none; `is_reply`, `tcp_flags`, `policy_name` and `lost` are null there. `source` and
-`destination` are numbers of an EndpointTable; `transport` is 0 for none."""
+`destination` are numbers of an EndpointTable; `transport` is 0 for none; the two types of event are
+0 where there is a uuid, for then nobody needs them."""
 
 LAYER7_COLUMNS: Final = schema_of(
     {

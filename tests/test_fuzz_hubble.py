@@ -17,7 +17,7 @@ from sidelong.ingest.hubble_pb2 import GetFlowsResponse
 from sidelong.ingest.hubble_protobuf import HubbleDecoder, split_delimited
 from sidelong.ingest.schema import FLOW_SCHEMA
 
-EXAMPLES: Final = 10_000 if os.environ.get("CI") == "true" else 400
+EXAMPLES: Final = 2_500 if os.environ.get("CI") == "true" else 150
 FUZZ: Final = settings(
     max_examples=EXAMPLES,
     deadline=timedelta(seconds=10),
