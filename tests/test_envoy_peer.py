@@ -30,7 +30,10 @@ ENVOY: Final = EnvoySettings(
 SERVER: Final = ServerSettings(drain_seconds=1.5)
 FORGED: Final = 'x" "10.9.9.9" 200 "10.9.9.9:1" outbound|80||gone 10.9.9.9:2'
 
-ADMIN, GONE, NOWHERE, QUOTED = "/admin/keys", "/gone/1", "/nowhere/1", "/v1/quoted"
+BYTES: Final = "caf\udce9 \udcff\udcfe"  # sent as bytes that are no UTF-8
+
+ADMIN, GONE, NOWHERE = "/admin/keys", "/gone/1", "/nowhere/1"
+QUOTED, ODD = "/v1/quoted", "/v1/odd"
 
 
 def ordinary(number: int) -> Request:
@@ -104,13 +107,14 @@ def run(envoy_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
             [
                 *(Request("GET", path, path) for path in (ADMIN, GONE, NOWHERE)),
                 Request("GET", QUOTED, "quoted", user_agent=FORGED),
+                Request("GET", ODD, "odd", user_agent=BYTES),
             ],
             connections=1,
         )
         ports = pair.ports
         for port in (ports.tcp, ports.tcp_denied, ports.tcp_plain, ports.tcp_refused):
             pair.connect(port, b"hello" * 10)
-        entries = 2 * REQUESTS + 6 + 6  # of both, of cart alone for /gone, /nowhere, plain, refused
+        entries = 2 * REQUESTS + 8 + 6  # of both, of cart alone for /gone, /nowhere, plain, refused
         until(lambda: written(pair, "access.log") == entries)
         until(lambda: written(pair, "access.json") == entries)
         until(lambda: logged(pair) == entries)
@@ -233,6 +237,12 @@ def test_a_forged_user_agent_moves_nothing(run: Run, way: str) -> None:
     attempt = run.one(way, "inbound", QUOTED)
     assert (attempt["src_principal"], attempt["dst_principal"]) == (CART, LEDGER)
     assert attempt["verdict"] == "FORWARDED"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_bytes_that_are_no_utf8_hide_nothing(run: Run, way: str) -> None:
+    assert run.one(way, "inbound", ODD)["status"] == 200
+    assert run.one(way, "outbound", ODD)["status"] == 200
 
 
 # A sink that is ended and started again while Envoy sends

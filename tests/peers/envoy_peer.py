@@ -249,7 +249,7 @@ def _encoded(request: Request, port: int) -> bytes:
         f"user-agent: {request.user_agent}\r\nx-request-id: {request.id}\r\n"
         f"content-length: {len(request.body)}\r\n\r\n"
     )
-    return head.encode() + request.body
+    return head.encode(errors="surrogateescape") + request.body
 
 
 def _header(head: bytes, name: bytes) -> bytes:
