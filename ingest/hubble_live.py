@@ -13,7 +13,7 @@ from typing import Final
 
 import grpc
 
-from sidelong.errors import ConfigError, SidelongError
+from sidelong.errors import ConfigError, SidelongError, SourceError
 from sidelong.ingest.hubble_channel import Target, explain
 from sidelong.ingest.hubble_nodes import NodeStates
 from sidelong.ingest.hubble_overlap import Overlap
@@ -31,6 +31,7 @@ _log: Final = logging.getLogger(__name__)
 
 _IDLE_SECONDS: Final = 0.5
 _STATUS_SECONDS: Final = 0.4
+_NODES_HINT: Final = "see which nodes it reaches: hubble list nodes"
 _STAMP_SECONDS: Final = 5.0
 _FIRST_PAUSE_SECONDS: Final = 0.25
 _WORKED_SECONDS: Final = 2.0  # how much longer than it takes to connect
@@ -139,21 +140,23 @@ class HubbleLive:
                     worked, failures = True, 0
                     yield from self._wait(_IDLE_SECONDS)
                     continue
-                before = self._messages
+                before, received = self._messages, self._counts["received"]
                 try:
                     yield from self._read(pump, overlap)
                 finally:
                     pump.close()
                     self._pump = None
                 lasted = self._monotonic() - opened
-                if self._messages > before or lasted > (
-                    self._settings.connect_seconds + _WORKED_SECONDS
-                ):
-                    worked, failures = True, 0
-                if pump.error is None:
-                    if pump.whole and self._request.finite:
+                stood = lasted > self._settings.connect_seconds + _WORKED_SECONDS
+                worked = worked or stood or pump.whole or self._messages > before
+                if stood or self._counts["received"] > received:
+                    failures = 0
+                if pump.whole:
+                    if self._request.finite:
                         return
-                elif not self._closed.is_set():
+                    # As Relay does at once while none of its nodes can be reached.
+                    error = SourceError(f"{self.name} has ended the stream", hint=_NODES_HINT)
+                elif pump.error is not None and not self._closed.is_set():
                     error, hopeless = self._failed(pump.error, worked)
             if self._closed.is_set():
                 return
