@@ -28,7 +28,6 @@ import polars as pl
 
 from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.parquet import ParquetFile, encoded
-from sidelong.ingest.schema import empty_flows
 
 __all__ = ["FlowFolder", "FolderState", "NoRoom", "SourceState", "Written"]
 
@@ -58,13 +57,14 @@ class NoRoom(Exception):
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     """How far one source was written.
 
-    newest_ns: the latest time among its flows. fingerprint: what the source was, if it is a file,
-    lest another one be resumed under its name. ended: whether all of it is here.
+    newest_ns: the latest time among its flows. fingerprint, size_bytes: what the source was, if it
+    is a file, lest another one be resumed under its name. ended: whether all of it is here.
     """
 
     position: int = 0
     newest_ns: int | None = None
     fingerprint: str | None = None
+    size_bytes: int | None = None
     ended: bool = False
 
 
@@ -172,22 +172,17 @@ class FlowFolder:
             self._settle()
         return [Written(path, rows, len(content)) for path, content, rows in files]
 
-    def rows_since(self, source: str, time_ns: int) -> pl.DataFrame:
+    def rows_since(self, source: str, time_ns: int) -> Iterator[pl.DataFrame]:
         """What was written of a source at or after a time; files that cannot be read are empty."""
         mark = _digest(source)
-        first = datetime.fromtimestamp(time_ns // _NS, UTC).replace(tzinfo=None)
-        frames = [empty_flows()]
+        first = datetime(1970, 1, 1) + timedelta(seconds=time_ns // _NS)  # noqa: DTZ001
         for hour, folder in self._hours():
             if hour + timedelta(hours=1) <= first:
                 continue
             for file in sorted(folder.glob(f"*-{mark}-*.parquet")):
                 with suppress(SourceError):
-                    frames += [
-                        batch.flows.filter(pl.col("time").to_physical() >= time_ns)
-                        for batch in ParquetFile(str(file), file).batches()
-                        if _NAME.fullmatch(file.name)
-                    ]
-        return pl.concat(frames)
+                    for batch in ParquetFile(str(file), file).batches():
+                        yield batch.flows.filter(pl.col("time").to_physical() >= time_ns)
 
     def prune(self, keep: timedelta, now: datetime) -> int:
         """Delete the hours that ended `keep` before the newest hour began, or before `now` where

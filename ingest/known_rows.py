@@ -5,6 +5,7 @@ written already. It is told apart exactly: as a multiset of whole rows. What was
 come twice and is dropped twice; the third is new.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import polars as pl
@@ -18,15 +19,16 @@ _NO_KEYS: Final = pl.Schema({name: pl.UInt64() for name in _KEYS})
 
 
 class KnownRows:
-    """Drops rows that are among `known` (`FLOW_SCHEMA`), each as often as it is there.
+    """Drops rows that are among `known` (frames of `FLOW_SCHEMA`), each as often as it is there.
 
     until_ns: a batch that begins later than this is beyond all that could be told again; from then
     on nothing is looked up, and nothing is remembered.
     """
 
-    def __init__(self, known: pl.DataFrame, until_ns: int) -> None:
+    def __init__(self, known: Iterable[pl.DataFrame], until_ns: int) -> None:
         self._until = until_ns
-        self._left = _keyed(known).group_by(_KEYS).agg(left=pl.len().cast(pl.Int64))
+        keys = pl.concat([_NO_KEYS.to_frame(), *map(_keyed, known)])
+        self._left = keys.group_by(_KEYS).agg(left=pl.len().cast(pl.Int64))
         self.dropped = 0
 
     @property

@@ -1,36 +1,27 @@
 """Live telemetry, or files, into a folder of Parquet that goes on where it ended."""
 
-import hashlib
-import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from rich.text import Text
 
-from sidelong.collector import Collector, CollectSettings, Feed
+from sidelong.collector import Collector, Feed
 from sidelong.config import Config, read_config
 from sidelong.durations import length
 from sidelong.errors import ConfigError, SourceError
-from sidelong.ingest.flow_folder import FlowFolder, SourceState
+from sidelong.ingest.flow_folder import FlowFolder
 from sidelong.ingest.inputs import open_inputs
-from sidelong.ingest.known_rows import KnownRows
 from sidelong.ingest.live import is_url
-from sidelong.ingest.source import Source
 from sidelong.progress import Reading, total_bytes
-from sidelong.terminal import Terminal, plural, printable
+from sidelong.resuming import live_feed, recorded_feed, resume
+from sidelong.terminal import Terminal, plural
 
 __all__ = ["collect"]
-
-_NS: Final = 1_000_000_000
-_HEAD_BYTES: Final = 4_096
-_A_TIME: Final = 10**18  # positions beyond are nanoseconds: 2001 and later
 
 
 def collect(
@@ -62,13 +53,13 @@ def collect(
     folder = _target(to, inputs)
     lanes = _lanes(inputs, format, settings)
     with FlowFolder(folder, free_bytes=chosen.free_megabytes << 20) as sink:
-        for lane in lanes:
-            for feed in lane:
-                _resume(feed, sink, chosen, terminal)
+        feeds = [feed for lane in lanes for feed in lane]
+        for feed in feeds:
+            if told := resume(feed, sink, chosen.overlap_seconds):
+                terminal.say(f"sidelong: {told}")
         collector = Collector(
             lanes, sink, chosen, keep=kept, say=lambda text: terminal.say(f"sidelong: {text}")
         )
-        feeds = [feed for lane in lanes for feed in lane]
         reading = Reading(
             terminal, collector.tally, "collecting", total_bytes([feed.source for feed in feeds])
         )
@@ -116,73 +107,13 @@ def _target(to: str, inputs: Sequence[str]) -> Path:
 def _lanes(inputs: Sequence[str], format: str | None, settings: Config) -> list[list[Feed]]:
     """What is read at the same time: each live source, and all files one after the other."""
     files = [path for path in inputs if not is_url(path)]
-    lanes = [[_live(url, settings)] for url in dict.fromkeys(inputs) if is_url(url)]
+    lanes = []
+    for url in dict.fromkeys(inputs):
+        if is_url(url):
+            lanes.append([live_feed(url, source) for source in open_inputs([url], None, settings)])
     if files:
-        lanes.append([_recorded(source) for source in open_inputs(files, format, settings)])
+        lanes.append([recorded_feed(source) for source in open_inputs(files, format, settings)])
     return lanes
-
-
-def _live(url: str, settings: Config) -> Feed:
-    (source,) = open_inputs([url], None, settings)
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]  # who we are is no part of which source it is
-    return Feed(
-        urlunsplit(parts._replace(netloc=host)), source, close=getattr(source, "close", None)
-    )
-
-
-def _recorded(source: Source) -> Feed:
-    path = os.path.realpath(source.name)
-    state = SourceState(fingerprint=_fingerprint(path))
-    return Feed(f"file:{path}", source, state, resumable=state.fingerprint is not None)
-
-
-def _fingerprint(path: str, size: int = _HEAD_BYTES) -> str | None:
-    """How a file begins, or what a folder lists; None for what cannot be read twice."""
-    if os.path.isdir(path):
-        names = sorted(f"{entry.name} {entry.stat().st_size}" for entry in os.scandir(path))
-        return f"folder:{hashlib.sha256(chr(10).join(names).encode(errors='replace')).hexdigest()}"
-    if not os.path.isfile(path):
-        return None
-    with open(path, "rb") as file:
-        head = file.read(size)
-    return f"{len(head)}:{hashlib.sha256(head).hexdigest()}"
-
-
-def _resume(feed: Feed, sink: FlowFolder, settings: CollectSettings, terminal: Terminal) -> None:
-    """Let the feed go on where what is written of it ends."""
-    before = sink.state.sources.get(feed.key)
-    if before is None or not feed.resumable:
-        return
-    if feed.close is not None:
-        _resume_live(feed, before, sink, settings.overlap_seconds * _NS)
-        terminal.say(f"sidelong: going on with {feed.key} where {sink.path} ends")
-        return
-    name = printable(feed.source.name)
-    size = (before.fingerprint or "").partition(":")[0]
-    path = feed.key.removeprefix("file:")
-    same = _fingerprint(path, int(size) if size.isdecimal() else _HEAD_BYTES) == before.fingerprint
-    if not same:
-        terminal.say(f"sidelong: {name} is another file than the one collected before")
-    elif before.position:
-        feed.state = msgspec.structs.replace(before, ended=False)
-        terminal.say(f"sidelong: going on with {name} where {sink.path} ends")
-
-
-def _resume_live(feed: Feed, before: SourceState, sink: FlowFolder, overlap_ns: int) -> None:
-    """Go on from where the files end; for a source that resumes by time, from a little before.
-
-    Its flows come nearly in the order of time, not strictly: a node that lagged has earlier ones
-    to tell yet. What it tells again is known from the files.
-    """
-    feed.state = msgspec.structs.replace(before, ended=False)
-    if before.newest_ns is None:
-        return
-    reached = before.newest_ns
-    if before.position > _A_TIME:
-        reached = min(reached, before.position)
-        feed.state = msgspec.structs.replace(feed.state, position=reached - overlap_ns)
-    feed.known = KnownRows(sink.rows_since(feed.key, reached - overlap_ns), reached + overlap_ns)
 
 
 @contextmanager

@@ -192,7 +192,7 @@ class Collector:
             if isinstance(latest, int):
                 # A time ahead of all clocks must not hide what comes after it.
                 newest = max(newest or 0, min(latest, time.time_ns()))
-        at = SourceState(position=batch.position, newest_ns=newest, fingerprint=state.fingerprint)
+        at = msgspec.structs.replace(state, position=batch.position, newest_ns=newest, ended=False)
         self._note(feed, at)
 
     def _note(self, feed: Feed, state: SourceState) -> None:

@@ -15,10 +15,11 @@ from sidelong.config import read_config
 from sidelong.durations import length
 from sidelong.errors import SidelongError
 from sidelong.ingest.inputs import open_inputs
-from sidelong.ingest.live import is_url
+from sidelong.ingest.live import is_url, open_live
 from sidelong.ingest.merge import merged
 from sidelong.ingest.podmap import PodMap
 from sidelong.ingest.schema import empty_flows
+from sidelong.ingest.settings import InputSettings
 from sidelong.ingest.source import Source
 from sidelong.installation import examined
 from sidelong.progress import Reading, total_bytes
@@ -56,7 +57,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What `--output json` prints: one object, whose fields stay what they are.
 
     first, last: event times, RFC 3339. whole: whether all there is was looked at. lost, unreadable:
-    events and rows. findings: blinding ones first, notes last.
+    events and rows. counters: what a live source counts of itself. findings: blinding ones first, notes last.
     """
 
     version: int = 1
@@ -70,6 +71,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     origins: dict[str, int]
     nodes: int
     hubble_version: str | None
+    counters: dict[str, int]
     detectors: list[Sight]
     findings: list[dict[str, Any]]
 
@@ -103,7 +105,7 @@ def doctor(
     sources = open_inputs(inputs, format, settings)
     tally = Tally()
     flows, whole = _some(sources, most_flows or MOST_FLOWS, seconds, tally, terminal)
-    status = _status(sources) if live else {}
+    status = _status([one for one in inputs if is_url(one)], settings) if live else {}
     sample = Sample(
         flows=flows, pods=pod_map, bad=tally.bad, live=live, counters=_counted(sources), **status
     )
@@ -175,26 +177,31 @@ def _closed_after(sources: Sequence[Source], seconds: float | None) -> Iterator[
         close_all()
 
 
-def _status(sources: Sequence[Source]) -> dict[str, Any]:
-    """What Hubble says of itself, where it can be asked."""
-    target = getattr(sources[0], "target", None)
-    if target is None:
-        return {}
-    from sidelong.ingest.hubble_status import hubble_nodes, hubble_status  # gRPC, if it is used
+def _status(urls: Sequence[str], settings: InputSettings) -> dict[str, Any]:
+    """What Hubble says of itself, where it can be asked: version and unavailable nodes."""
+    versions: list[str] = []
+    away: set[str] = set()
+    for target in (getattr(open_live(url, settings), "target", None) for url in urls):
+        if target is None:
+            continue
+        from sidelong.ingest.hubble_status import hubble_nodes, hubble_status  # gRPC, if it is used
 
-    told: dict[str, Any] = {}
-    with suppress(SidelongError):  # flows were had all the same
-        status = hubble_status(target, _STATUS_SECONDS)
-        told = {"version": status.version or None, "unavailable": list(status.missing)}
-        nodes = hubble_nodes(target, _STATUS_SECONDS) or ()
-        away = [node.name for node in nodes if node.state != "connected"]
-        told["unavailable"] = sorted({*told["unavailable"], *away})
-    return told
+        with suppress(SidelongError):  # flows were had all the same
+            status = hubble_status(target, _STATUS_SECONDS)
+            versions.append(status.version)
+            away.update(status.missing)
+            nodes = hubble_nodes(target, _STATUS_SECONDS) or ()
+            away.update(node.name for node in nodes if node.state != "connected")
+    return {"version": ", ".join(filter(None, versions)) or None, "unavailable": sorted(away)}
 
 
 def _counted(sources: Sequence[Source]) -> Mapping[str, int]:
-    counters = getattr(sources[0], "counters", None)
-    return dict(counters()) if counters else {}
+    return {
+        name: count
+        for source in sources
+        if (counters := getattr(source, "counters", None))
+        for name, count in counters().items()
+    }
 
 
 def _report(
@@ -217,6 +224,7 @@ def _report(
         origins=dict(origins.iter_rows()),
         nodes=sample.seen["node"].drop_nulls().n_unique(),
         hubble_version=sample.version,
+        counters=dict(sample.counters),
         detectors=sights,
         findings=[{**msgspec.to_builtins(one), "page": one.page} for one in findings],
     )

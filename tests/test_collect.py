@@ -34,6 +34,7 @@ from sidelong.ingest.merge import merged
 from sidelong.ingest.parquet import write_flows
 from sidelong.ingest.schema import FLOW_SCHEMA, conform, empty_flows
 from sidelong.ingest.source import BadRows, Batch, Source
+from sidelong.resuming import resume
 
 Captured = pytest.CaptureFixture[str]
 Usage = namedtuple("Usage", "total used free")
@@ -141,6 +142,22 @@ def test_of_a_file_that_has_grown_only_the_new_is_added(tmp_path: Path) -> None:
     assert read(folder)["src_port"].to_list() == list(range(40_000, 40_007))
 
 
+def test_of_a_file_that_is_not_in_order_only_the_new_is_added(tmp_path: Path) -> None:
+    """Its flows are sorted before they are given, so that a position says nothing of what grew."""
+    log, folder = tmp_path / "conn.log", tmp_path / "flows"
+    for seconds in ((1, 2, 5), (3, 2, 9)):
+        with log.open("a") as file:
+            file.writelines(
+                f'{{"ts":{1_795_425_242 + second}.0,"uid":"C{second}","id.orig_h":"10.0.0.1",'
+                f'"id.orig_p":{40_000 + second},"id.resp_h":"10.0.0.2","id.resp_p":80,'
+                '"proto":"tcp","conn_state":"S0"}\n'
+                for second in seconds
+            )
+        assert run(["collect", str(log), "--to", str(folder)]) == 0
+    seen = read(folder).filter(~pl.col("reply"))
+    assert seen["src_port"].to_list() == [40_001, 40_002, 40_002, 40_003, 40_005, 40_009]
+
+
 def test_another_file_of_the_same_name_is_collected_from_its_start(
     tmp_path: Path, capsys: Captured
 ) -> None:
@@ -213,9 +230,7 @@ def test_a_restart_neither_loses_nor_doubles(first: int, batch: int) -> None:
         for ring in (told[:first], told):
             with FlowFolder(folder) as sink:
                 source = feed(ScriptedLive(ring, batch=batch))
-                before = sink.state.sources.get(source.key)
-                if before:
-                    command._resume_live(source, before, sink, 10**9)
+                resume(source, sink, 1)
                 Collector([[source]], sink, CollectSettings()).run(threading.Event())
         assert same_rows(read(folder), told)
 

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -29,17 +28,18 @@ def collecting(url: str, folder: Path) -> "subprocess.Popen[bytes]":
     )
 
 
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-
-
 def read(folder: Path) -> pl.DataFrame:
     if not list(folder.rglob("*.parquet")):
         return empty_flows()
     return pl.concat(batch.flows for batch in merged(open_inputs([str(folder)])))
+
+
+def grown(folder: Path, rows: int) -> None:
+    """Wait until there are so many."""
+    end = time.monotonic() + 60
+    while read(folder).height < rows:
+        assert time.monotonic() < end, f"{read(folder).height} of {rows} rows came"
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -47,27 +47,29 @@ def read(folder: Path) -> pl.DataFrame:
 def test_through_deaths_and_restarts_every_flow_is_collected_once(tmp_path: Path) -> None:
     lines = hubble_lines(9_000)
     folder = tmp_path / "flows"
-    with Agent() as one, Agent(node="worker-b") as other:
-        with Relay({"worker-a": one.address, "worker-b": other.address}) as relay:
-            url = f"hubble://{relay.address}?{SINCE}"
-            for part, end in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)):
-                before = read(folder).height
-                # One agent lags behind the other by a thousand flows when the end comes.
-                one.feed(lines[part * 3_000 : part * 3_000 + 2_000])
-                process = collecting(url, folder)
-                until(lambda before=before: read(folder).height > before)
-                process.send_signal(end)
-                process.communicate(timeout=60)
-                other.feed(lines[part * 3_000 + 2_000 : part * 3_000 + 3_000])
+    with (
+        Agent() as one,
+        Agent(node="worker-b") as other,
+        Relay({"worker-a": one.address, "worker-b": other.address}) as relay,
+    ):
+        url = f"hubble://{relay.address}?{SINCE}"
+        for part, end in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)):
+            # One agent lags behind the other by a thousand flows when the end comes.
+            one.feed(lines[part * 3_000 : part * 3_000 + 2_000])
             process = collecting(url, folder)
-            until(lambda: read(folder).height >= len(lines))
-            time.sleep(2)  # for what should not come
-            process.terminate()
-            _, told = process.communicate(timeout=60)
-            assert process.returncode == 0, told
-            whole = tmp_path / "whole"
-            options = ["--to", str(whole), "--max-flows", str(len(lines))]
-            assert run(["collect", url, *options]) == 0
+            grown(folder, read(folder).height + 1)
+            process.send_signal(end)
+            process.communicate(timeout=60)
+            other.feed(lines[part * 3_000 + 2_000 : part * 3_000 + 3_000])
+        process = collecting(url, folder)
+        grown(folder, len(lines))
+        time.sleep(2)  # for what should not come
+        process.terminate()
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 0, told
+        whole = tmp_path / "whole"
+        options = ["--to", str(whole), "--max-flows", str(len(lines))]
+        assert run(["collect", url, *options]) == 0
     seen, expected = read(folder), read(whole)
     assert seen.height == len(lines)
     assert seen.hash_rows().sort().equals(expected.hash_rows().sort())

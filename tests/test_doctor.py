@@ -405,6 +405,7 @@ def test_the_report_keeps_its_shape(tmp_path: Path, capsys: Captured) -> None:
         "origins": {"test": 7},
         "nodes": 1,
         "hubble_version": None,
+        "counters": {},
         "detectors": [
             {"detector": "scan", "sight": "partly", "findings": ["lost-events"]},
             {"detector": "dns_exfiltration", "sight": "partly", "findings": ["lost-events"]},
@@ -434,6 +435,7 @@ def test_a_live_source_is_looked_at_for_a_while_and_closed(
 ) -> None:
     source = ScriptedLive(sample(*EVERYTHING).flows, endless=True)
     monkeypatch.setattr(command, "open_inputs", lambda *_: [source])
+    monkeypatch.setattr(command, "open_live", lambda *_: source)
     told = report([source.name, "--for", "1s"], 1, capsys)
     assert told["flows"] == 7
     assert "short-span" not in {one["code"] for one in told["findings"]}
@@ -442,6 +444,7 @@ def test_a_live_source_is_looked_at_for_a_while_and_closed(
 def test_a_silent_live_source_is_blind(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     source = ScriptedLive(empty_flows(), endless=True)
     monkeypatch.setattr(command, "open_inputs", lambda *_: [source])
+    monkeypatch.setattr(command, "open_live", lambda *_: source)
     told = report([source.name, "--for", "1s"], 1, capsys)
     assert {one["sight"] for one in told["detectors"]} == {"blind"}
 
