@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import polars as pl
 import pytest
-from peers.fixtures_hubble import HubbleTls
+from peers.fixtures_hubble import HubbleTls, issue_hubble_tls
 from peers.hubble_lines import hubble_lines, uuid_of
 from peers.hubble_peer import Agent, Relay, hubble
 from peers.proxy import Proxy
@@ -421,6 +421,21 @@ def test_what_relay_sends_again_after_it_lost_a_node_is_not_counted_twice() -> N
     assert_same_flows(reading.flows(), decoded(lines))
 
 
+def test_relay_is_asked_at_growing_intervals_while_it_reaches_no_node() -> None:
+    """It ends the stream at once then, and without an error."""
+    with Agent() as gone:
+        address = gone.address
+    with Relay({"worker-a": address}) as relay:
+        source = open_hubble(f"hubble://{relay.address}", HubbleSettings(since=LONG_AGO))
+        with Reading(source) as reading:
+            reading.wait(lambda: source.counters()["reconnects"] >= 3)
+            assert source.counters()["nodes_unavailable"] == 1
+            with Agent(address) as agent:
+                agent.feed(LINES[:10])
+                reading.wait(lambda: reading.rows == 10)
+            assert source.counters()["reconnects"] < 15
+
+
 def test_what_a_server_is_and_holds_can_be_asked(agent: Agent) -> None:
     target = Target.parse(f"hubble://{agent.address}")
     status = hubble_status(target)
@@ -458,6 +473,21 @@ def test_a_client_is_let_in_by_its_certificate(hubble_tls: HubbleTls) -> None:
     with Agent(tls=hubble_tls.server) as agent:
         agent.feed(LINES[:10])
         assert read(f"hubble+tls://{agent.address}", **tls(hubble_tls)).height == 10
+
+
+def test_new_certificates_on_both_sides_do_not_end_a_stream(tmp_path: Path) -> None:
+    files = issue_hubble_tls(tmp_path)
+    with Agent(tls=files.server) as agent, Proxy(agent.address) as proxy:
+        agent.feed(LINES[:100])
+        settings = HubbleSettings(since=LONG_AGO, **tls(files))
+        source = open_hubble(f"hubble+tls://{proxy.address}", settings)
+        with Reading(source) as reading:
+            reading.wait(lambda: reading.rows == 100)
+            issue_hubble_tls(tmp_path)
+            proxy.cut()
+            agent.feed(LINES[100:200])
+            reading.wait(lambda: reading.rows == 200)
+    assert_same_flows(reading.flows(), decoded(LINES[:200]))
 
 
 STRANGERS: Final[dict[str, Callable[[HubbleTls], dict[str, Any]]]] = {

@@ -2,16 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pytest
 import trustme
 
 from peers.hubble_peer import PeerError, TlsFiles, build
 
-__all__ = ["HubbleTls", "hubble_program", "hubble_tls"]
+__all__ = ["HubbleTls", "hubble_program", "hubble_tls", "issue_hubble_tls"]
 
-NAMES = ("*.hubble-relay.cilium.io", "*.default.hubble-grpc.cilium.io")
+NAMES: Final = ("*.hubble-relay.cilium.io", "*.default.hubble-grpc.cilium.io")
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,11 @@ class HubbleTls(NamedTuple):
 @pytest.fixture(scope="session")
 def hubble_tls(tmp_path_factory: pytest.TempPathFactory) -> HubbleTls:
     """Certificates for a server and a client of Hubble."""
-    folder = tmp_path_factory.mktemp("hubble-tls")
+    return issue_hubble_tls(tmp_path_factory.mktemp("hubble-tls"))
+
+
+def issue_hubble_tls(folder: Path) -> HubbleTls:
+    """New certificates in `folder`, of a new authority; what was there before is replaced."""
     authority, other = trustme.CA(), trustme.CA()
     ca = folder / "ca.crt"
     authority.cert_pem.write_to_path(ca)
