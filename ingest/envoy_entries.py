@@ -6,6 +6,7 @@ import polars as pl
 
 from sidelong.ingest.envoy_exchanges import ENVOY_FIELDS
 from sidelong.ingest.envoy_operators import TimeForm, time_form
+from sidelong.ingest.iso_times import iso_times
 
 __all__ = ["FIELD_NAMES", "envoy_fields"]
 
@@ -25,8 +26,7 @@ FIELD_NAMES: Final = frozenset(
 
 _NUMBERS: Final = ("status", "bytes_received", "bytes_sent", "duration_ms")
 _LAST_COLON: Final = r"^([^\[\]]*:[^\[\]]*):(\d+)$"
-_ISO: Final = "%Y-%m-%dT%H:%M:%S%.fZ"
-_FIRST_YEAR, _LAST_YEAR = 1990, 2100
+_FIRST_YEAR, _LAST_YEAR = 1990, 2099
 
 
 def envoy_fields(entries: pl.DataFrame, time: TimeForm | None = None) -> pl.DataFrame:
@@ -85,25 +85,17 @@ def _address(name: str, have: set[str]) -> pl.Expr | None:
 
 
 def _time(texts: pl.Series, form: TimeForm | None) -> pl.Series:
-    if form is not None and form.epoch is not None:
+    if form is None or form == _DEFAULT:
+        return iso_times(texts)
+    if form.epoch is not None:
         digits = texts.str.replace_all(r"[^0-9]", "").cast(pl.Int64, strict=False)
-        times = (digits * 10 ** (6 - min(form.epoch, 6)) // 10 ** max(form.epoch - 6, 0)).cast(
-            pl.Datetime("us")
-        )
+        microseconds = digits * 10 ** (6 - min(form.epoch, 6)) // 10 ** max(form.epoch - 6, 0)
+        times = microseconds.cast(pl.Datetime("us"))
     else:
-        chrono = _ISO if form is None or form == _DEFAULT else form.chrono
-        times = texts.str.to_datetime(chrono, time_unit="us", strict=False)
-        if form is None and times.null_count() > texts.null_count():  # with an offset, or blanks
-            others = texts.str.to_datetime("%+", time_unit="us", strict=False)
-            times = times.fill_null(others.dt.replace_time_zone(None))
-    zoned = (
-        times.dt.convert_time_zone("UTC")
-        if times.dtype.time_zone
-        # type: ignore[attr-defined]
-        else (times.dt.replace_time_zone("UTC"))
-    )
-    possible = zoned.dt.year().is_between(_FIRST_YEAR, _LAST_YEAR)
-    return zoned.set(~possible, None).dt.cast_time_unit("ns")
+        times = texts.str.to_datetime(form.chrono, time_unit="us", strict=False)
+    utc = times.dt.replace_time_zone("UTC") if form.utc else times.dt.convert_time_zone("UTC")
+    possible = utc.dt.year().is_between(_FIRST_YEAR, _LAST_YEAR)
+    return utc.set(~possible, None).dt.cast_time_unit("ns")
 
 
 _DEFAULT: Final = time_form(None)

@@ -87,6 +87,7 @@ _ADDRESS: Final = (
     r"(?:(?<four>\d{1,3}(?:\.\d{1,3}){3})|\[(?<six>[0-9A-Fa-f:.]+)(?:%\w+)?\]"
     r"|(?<bare>[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*))(?::(?<port>\d{1,5}))?$"
 )
+_IPV4: Final = r"^(?<ip>[0-9]{1,3}(?:\.[0-9]{1,3}){3}):(?<port>[0-9]{1,5})$"
 _WITH_PORT: Final = r"(?:\]|\.\d{1,3}):\d+$"
 _SERVICE: Final = r"^(?:outbound|inbound-vip)\|(?<port>\d{1,5})\|[^|]*\|(?<host>[^|;]+);?$"
 _IN_CLUSTER: Final = r"^(?<service>[^.]+)\.(?<namespace>[^.]+)\.svc(?:\.|$)"
@@ -118,7 +119,7 @@ def envoy_flows(fields: pl.DataFrame) -> pl.DataFrame:
         | (pl.col("status") > 0).fill_null(False),
     )
     entries = entries.with_columns(*outcome(), policy=policy_of()).drop_nulls("outcome")
-    named = _with_servers(_with_ends(entries))
+    named = _with_principals(_with_servers(_with_ends(entries)))
     return exchange_flows(_exchanges(named))
 
 
@@ -160,7 +161,8 @@ def _with_ends(entries: pl.DataFrame) -> pl.DataFrame:
     known = pl.any_horizontal(pl.col("pod", "workload", "ip").is_not_null())
     cluster = pl.col("upstream_cluster")
     vip = cluster.str.starts_with("inbound-vip|").fill_null(False)
-    wanted = ~cluster.str.contains(".svc.", literal=True) | ~host
+    piped = pl.col("upstream_host").str.contains("^[/@]").fill_null(False)
+    wanted = ~cluster.str.contains(".svc.", literal=True) | ~host | piped
     service = pl.when(~inbound | vip, wanted).then(cluster).str.extract_groups(_SERVICE)
     return entries.with_columns(
         client=pl.when(connected)
@@ -191,11 +193,11 @@ def _with_servers(entries: pl.DataFrame) -> pl.DataFrame:
     A service is not a workload: its name stands in only where no address is known. A host outside
     the cluster is its domain, known from the mesh's own configuration.
     """
-    for end in ("client", "server"):
-        parts = pl.col(end).str.extract_groups(_ADDRESS).struct
-        ip = pl.coalesce(parts.field("four", "six", "bare")).str.to_lowercase()
-        port = parts.field("port").cast(pl.UInt16, strict=False).replace(0, None)
-        entries = entries.with_columns(ip.alias(f"{end}_ip"), port.alias(f"{end}_port"))
+    entries = entries.with_columns(
+        part
+        for end in ("client", "server")
+        for part in _apart(entries[end], ip=f"{end}_ip", port=f"{end}_port")
+    )
     inside = pl.col("host").str.extract_groups(_IN_CLUSTER).struct
     service = inside.field("namespace") + "/" + inside.field("service")
     domain = pl.when(service.is_null()).then(pl.col("host").str.extract(_DOMAIN, 1))
@@ -222,16 +224,39 @@ def _with_servers(entries: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _apart(addresses: pl.Series, *, ip: str, port: str) -> list[pl.Series]:
+    """The addresses and the ports in texts; most are IPv4, which is read in half the time."""
+    parts = addresses.str.extract_groups(_IPV4).struct.unnest()
+    if parts["ip"].null_count() > addresses.null_count():
+        full = addresses.str.extract_groups(_ADDRESS).struct.unnest()
+        ips = pl.coalesce("four", "six", "bare").str.to_lowercase()
+        parts = full.select(ips.alias("ip"), "port")
+    ports = parts["port"].cast(pl.UInt16, strict=False).replace(0, None)
+    return [parts["ip"].alias(ip), ports.alias(port)]
+
+
+def _with_principals(entries: pl.DataFrame) -> pl.DataFrame:
+    """Each entry with `caller` and `callee`, the identities that certificates prove."""
+
+    def principal(name: str, pattern: str = r"^([^,]+)") -> pl.Expr:
+        if entries[name].null_count() == entries.height:  # as in most logs
+            return pl.lit(None, pl.String)
+        return pl.col(name).str.extract(pattern).str.replace(_ISTIO_PRINCIPAL, "spiffe://${1}")
+
+    inbound = pl.col("inbound")
+    peer = pl.coalesce(principal("peer_uri_san"), principal("xfcc", _XFCC_URI))
+    return entries.with_columns(
+        caller=pl.when(inbound).then(peer).otherwise(principal("upstream_local_uri_san")),
+        callee=pl.when(inbound)
+        .then(principal("local_uri_san"))
+        .otherwise(principal("upstream_peer_uri_san")),
+    )
+
+
 def _exchanges(entries: pl.DataFrame) -> pl.DataFrame:
     inbound, own, sent = pl.col("inbound"), pl.col("own"), pl.col("sent")
     http = pl.col("http") & sent
-    xfcc = pl.when(inbound).then("xfcc").str.extract(_XFCC_URI, 1)
-    peer, served = (_principal(pl.col(name)) for name in ("peer_uri_san", "local_uri_san"))
-    far, near = (
-        _principal(pl.col(name)) for name in ("upstream_peer_uri_san", "upstream_local_uri_san")
-    )
-    caller = pl.when(inbound).then(pl.coalesce(peer, _principal(xfcc))).otherwise(near)
-    callee = pl.when(inbound).then(served).otherwise(far)
+    caller, callee = pl.col("caller"), pl.col("callee")
     secured = pl.any_horizontal(
         caller.is_not_null(),
         callee.is_not_null(),
@@ -271,7 +296,7 @@ def _exchanges(entries: pl.DataFrame) -> pl.DataFrame:
         .when(http)
         .then(pl.lit("http")),
         method=pl.when(http).then("method"),
-        path=pl.when(http).then(pl.col("path").str.extract(r"^([^?#]*)")),
+        path=pl.when(http).then(_path()),
         status=pl.when(http).then("status"),
         drop_reason=pl.when(wants_tls()).then(pl.lit("AUTH_REQUIRED")),
         encrypted=pl.when(secured).then(True),
@@ -280,6 +305,7 @@ def _exchanges(entries: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _principal(san: pl.Expr) -> pl.Expr:
-    first = san.str.extract(r"^([^,]+)")
-    return first.str.replace(_ISTIO_PRINCIPAL, "spiffe://${1}")
+def _path() -> pl.Expr:
+    path = pl.col("path")
+    longer = path.str.contains("[?#]")
+    return pl.when(longer).then(path.str.extract(r"^([^?#]*)")).otherwise(path)

@@ -13,18 +13,25 @@ proxy's own fields. The parser is built so that it cannot be misled:
   run of fields counts only where they agree.
 - Where they do not, the line is ambiguous: these fields stay open, the others are still known.
 
-A line with just as many quotes as the format is cut at its quotes instead, which is one way only,
-and fast.
+A line with just as many quotes as the format is cut at its quotes instead, and a piece with just as
+many blanks at its blanks, which is one way only, and fast.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
 from sidelong.errors import ConfigError
-from sidelong.ingest.envoy_operators import Operator, operator
+from sidelong.ingest.envoy_grammar import (
+    Run,
+    cut_at_quotes,
+    parts_of,
+    pattern_of,
+    runs_of,
+    words_of,
+)
+from sidelong.ingest.envoy_operators import Operator
 
 __all__ = ["ENVOY_FORMAT", "ISTIO_FORMAT", "EnvoyFormat"]
 
@@ -46,29 +53,8 @@ ISTIO_FORMAT: Final = (
 )
 """What Istio's sidecars print when they are told nothing."""
 
-_TOKEN: Final = re.compile(
-    r"%%|%(?P<name>[A-Z0-9_]+)(?:\((?P<argument>[^)]*)\))?(?::\d+)?%|(?P<text>[^%]+)|(?P<odd>%)"
-)
-_APART: Final = re.compile(r"%((?:UP|DOWN)STREAM\w*?)_ADDRESS_WITHOUT_PORT%:%\1_PORT%")
 _AMBIGUOUS: Final = "more than one reading: a client wrote what looks like the proxy's own fields"
 _UNFIT: Final = "not in the format"
-
-
-_Part = str | Operator
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Literals and operators in turn, either all of them strict or, where `free`, none."""
-
-    parts: tuple[_Part, ...]
-    free: bool
-
-    @property
-    def only(self) -> Operator | None:
-        """The one operator that this is, if it is nothing else."""
-        part = self.parts[0] if len(self.parts) == 1 else None
-        return part if isinstance(part, Operator) else None
 
 
 class EnvoyFormat:
@@ -76,10 +62,9 @@ class EnvoyFormat:
 
     def __init__(self, format: str) -> None:
         self.format: Final = format
-        parts = _parts_of(format)
-        _check(parts, format)
-        self._runs: Final = _runs(parts)
-        self._cuts: Final = [_runs(cut) for cut in _cut_at_quotes(parts)]
+        parts = parts_of(format)
+        self._runs: Final = runs_of(parts)
+        self._cuts: Final = [runs_of(cut) for cut in cut_at_quotes(parts)]
         self._clean: Final = all(sum(run.free for run in cut) <= 1 for cut in self._cuts)
         operators = [part for part in parts if isinstance(part, Operator)]
         self.fields: Final = sorted({part.field for part in operators if part.field})
@@ -100,53 +85,61 @@ class EnvoyFormat:
         """
         if not self._clean:
             return self._both_ways(lines)
-        rows = self._by_quotes(lines)
+        rows = self._cut_up(lines)
         unfit = rows["fault"].is_not_null()
         if not unfit.any():
             return rows
-        # With as many quotes as there should be, there is no other reading.
-        quotes = lines.str.count_matches('"', literal=True)
-        dirty = (unfit & (quotes != len(self._cuts) - 1)).fill_null(False)
-        if not dirty.any():
-            return rows
-        reread = self._both_ways(lines.filter(dirty))
-        rows = rows.with_row_index("row")
-        reread = reread.with_columns(row=dirty.arg_true())
-        both = pl.concat([rows.filter(~dirty), reread.select(rows.columns)])
+        reread = self._both_ways(lines.filter(unfit))
+        rows = rows.with_row_index("row").filter(~unfit)
+        both = pl.concat([rows, reread.with_columns(row=unfit.arg_true()).select(rows.columns)])
         return both.sort("row").drop("row")
 
-    def _by_quotes(self, lines: pl.Series) -> pl.DataFrame:
-        """Each line cut at its quotes, each piece by an expression of its own."""
+    def _cut_up(self, lines: pl.Series) -> pl.DataFrame:
+        """Each line cut at its quotes, and each piece at its blanks or by a pattern."""
         count = len(self._cuts)
         pieces = lines.str.split_exact('"', count).struct.unnest()
         texts: dict[str, pl.Expr] = {}
-        groups: list[pl.Expr] = []
+        inner: list[pl.Expr] = []
         fits = [pl.col(f"field_{count}").is_null(), pl.col(f"field_{count - 1}").is_not_null()]
         for number, runs in enumerate(self._cuts):
             piece = pl.col(f"field_{number}")
-            only = runs[0].only if len(runs) == 1 else None
-            if only:
-                _put(texts, {only.field: piece})
-                if only.form:
-                    fits.append(piece.str.contains(f"^(?:{only.pattern})$"))
+            parts = [part for run in runs for part in run.parts]
+            if all(isinstance(part, str) for part in parts):
+                fits.append(piece == "".join(map(str, parts)))
                 continue
-            pattern, named = _pattern(runs)
+            if len(parts) == 1:
+                _put(texts, _texts(runs[0].only or runs[0], piece))
+                continue
+            group = pl.col(f"inner_{number}").struct
+            words = words_of(parts)
+            if words is not None:
+                blanks = len(words) - 1
+                inner.append(piece.str.split_exact(" ", blanks + 1).alias(f"inner_{number}"))
+                fits.append(group.field(f"field_{blanks}").is_not_null())
+                fits.append(group.field(f"field_{blanks + 1}").is_null())
+                for place, word in enumerate(words):
+                    text = group.field(f"field_{place}")
+                    if word is None:
+                        fits.append(text == "")
+                    else:
+                        _put(texts, {word.field: text})
+                continue
+            pattern, named = pattern_of(runs)
             if not named:
                 fits.append(piece.str.contains(pattern))
                 continue
-            groups.append(piece.str.extract_groups(pattern).alias(f"groups_{number}"))
-            group = pl.col(f"groups_{number}").struct
+            inner.append(piece.str.extract_groups(pattern).alias(f"inner_{number}"))
             fits.append(group.field(next(iter(named))).is_not_null())
             for name, part in named.items():
                 _put(texts, _texts(part, group.field(name)))
         fit = pl.all_horizontal(fits).fill_null(False)
-        rows = pieces.with_columns(groups)
+        rows = pieces.with_columns(inner)
         return self._rows(rows, texts, pl.when(~fit).then(pl.lit(_UNFIT)))
 
     def _both_ways(self, lines: pl.Series) -> pl.DataFrame:
         """Each line read twice, with the shortest and with the longest free texts."""
-        shortest, named = _pattern(self._runs, free="*?", marks=True)
-        longest, _ = _pattern(self._runs, free="*", marks=True)
+        shortest, named = pattern_of(self._runs, free="*?", marks=True)
+        longest, _ = pattern_of(self._runs, free="*", marks=True)
         both = pl.DataFrame(
             {"first": lines.str.extract_groups(shortest), "last": lines.str.extract_groups(longest)}
         )
@@ -190,103 +183,7 @@ class EnvoyFormat:
         return read.with_columns(pl.when("usable").then(field) for field in self.fields)
 
 
-def _parts_of(format: str) -> list[_Part]:
-    parts: list[_Part] = []
-    for token in _TOKEN.finditer(_APART.sub(r"%\1_ADDRESS(APART)%", format.rstrip("\r\n"))):
-        if token["odd"] or (token["text"] and "\n" in token["text"]):
-            raise ConfigError(
-                f"the format {format!r} is broken at character {token.start() + 1}",
-                hint="write it as in the mesh's configuration, %% for a percent sign",
-            )
-        if token["name"]:
-            parts.append(operator(token["name"], token["argument"]))
-            continue
-        text = token["text"] or "%"
-        if parts and isinstance(parts[-1], str):
-            parts[-1] += text
-        else:
-            parts.append(text)
-    return parts
-
-
-def _check(parts: list[_Part], format: str) -> None:
-    """That it can be told where each strict operator begins and ends."""
-    for number, part in enumerate(parts):
-        if isinstance(part, str) or part.form is None:
-            continue
-        beside = parts[max(number - 1, 0) : number] + parts[number + 1 : number + 2]
-        for other in beside:
-            if isinstance(other, Operator):
-                raise ConfigError(
-                    f"in the format {format!r} nothing stands between {part.name} and {other.name}",
-                    hint="put a blank between them",
-                )
-            if part.time is None and not part.form.foreign.search(other):
-                raise ConfigError(
-                    f"in the format {format!r} {part.name} may itself contain the {other!r} "
-                    "beside it",
-                    hint="put a blank or a quote between them",
-                )
-
-
-def _cut_at_quotes(parts: list[_Part]) -> list[list[_Part]]:
-    cuts: list[list[_Part]] = [[]]
-    for part in parts:
-        if isinstance(part, Operator):
-            cuts[-1].append(part)
-            continue
-        first, *others = part.split('"')
-        cuts[-1] += [first] if first else []
-        cuts += [[text] if text else [] for text in others]
-    return cuts
-
-
-def _runs(parts: list[_Part]) -> list[_Run]:
-    """The parts in turn strict and free; a literal between two free texts belongs to them."""
-    runs: list[_Run] = []
-    held: list[_Part] = []
-    for part in parts:
-        if isinstance(part, str) or part.form:
-            held.append(part)
-        elif runs and runs[-1].free and all(isinstance(text, str) for text in held):
-            runs[-1] = _Run((*runs[-1].parts, *held, part), free=True)
-            held = []
-        else:
-            runs += [_Run(tuple(held), free=False)] if held else []
-            runs.append(_Run((part,), free=True))
-            held = []
-    return runs + ([_Run(tuple(held), free=False)] if held or not runs else [])
-
-
-def _pattern(
-    runs: list[_Run], free: str = "*", *, marks: bool = False
-) -> tuple[str, dict[str, Operator | _Run]]:
-    """A pattern for whole lines of these runs, and what its groups are, by name.
-
-    free: how often a free text repeats what it may be. marks: strict runs are groups as well.
-    """
-    pattern = ""
-    named: dict[str, Operator | _Run] = {}
-    for number, run in enumerate(runs):
-        name = f"run{number}"
-        inside = ""
-        for place, part in enumerate(run.parts):
-            if isinstance(part, str):
-                inside += re.escape(part)
-            elif run.free:
-                inside += f".{free}"
-            elif part.field:
-                named[f"{name}_{place}"] = part
-                inside += f"(?P<{name}_{place}>{part.pattern})"
-            else:
-                inside += f"(?:{part.pattern})"
-        if run.free:
-            named[name] = run
-        pattern += f"(?P<{name}>{inside})" if run.free or marks else inside
-    return f"^(?s:{pattern})$", named
-
-
-def _texts(part: Operator | _Run, text: pl.Expr) -> dict[str | None, pl.Expr]:
+def _texts(part: Operator | Run, text: pl.Expr) -> dict[str | None, pl.Expr]:
     """What a group says of fields.
 
     Where one free text ends and the next begins is the client's to say. So of several only method

@@ -82,7 +82,9 @@ def envoy_text(settings: EnvoySettings) -> Callable[[pl.Series], pl.DataFrame]:
 def envoy_json(settings: EnvoySettings = EnvoySettings()) -> JsonLog:  # noqa: B008
     """Decodes lines of JSON. Errors: ConfigError for a field that nobody knows."""
     keys, read = envoy_keys(settings)
-    return JsonLog(keys, read, lambda entries: envoy_flows(placed(entries, settings)))
+    return JsonLog(
+        keys | {"scope": "scope"}, read, lambda entries: envoy_flows(placed(entries, settings))
+    )
 
 
 def envoy_keys(
@@ -98,7 +100,7 @@ def envoy_keys(
         time = EnvoyFormat(f"%START_TIME({settings.time_format})%").time
 
     def read(texts: pl.DataFrame) -> pl.DataFrame:
-        """Whatever has a `scope` and no end is what Istio's agent says of itself."""
+        """What has a `scope` and no ends is what Istio's agent says of itself."""
         present = texts.select(
             pl.col(name).replace("-", "")
             if name == "x_forwarded_for"
@@ -107,11 +109,14 @@ def envoy_keys(
         )
         nobody = pl.all_horizontal(pl.col(name).is_null() for name in _ENDS if name in keys)
         other = nobody & pl.col("upstream_cluster").is_null() & pl.col("downstream_local").is_null()
+        own = other & (pl.col("scope").is_not_null() if "scope" in present.columns else False)
         faulty = present.with_columns(
-            fault=pl.when(other).then(pl.lit("no entry of an access log"))
+            own=own, fault=pl.when(other).then(pl.lit("no entry of an access log"))
         )
         typed = envoy_fields(faulty, time)
-        return typed.with_columns(usable=pl.col("fault").is_null())
+        return typed.with_columns(
+            usable=pl.col("fault").is_null(), fault=pl.when(~pl.col("own")).then("fault")
+        )
 
     return keys, read
 

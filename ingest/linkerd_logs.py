@@ -18,6 +18,7 @@ import polars as pl
 
 from sidelong.ingest.exchanges import exchange_flows
 from sidelong.ingest.hubble_flows import path_of
+from sidelong.ingest.iso_times import iso_times
 from sidelong.ingest.log_lines import JsonLog, TextLog
 
 __all__ = ["LinkerdSettings", "linkerd_json", "linkerd_lines"]
@@ -75,10 +76,8 @@ def _of_text(lines: pl.Series) -> pl.DataFrame:
 
 
 def _judged(entries: pl.DataFrame) -> pl.DataFrame:
-    texts = entries["time"]
-    time = texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns", strict=False)
     typed = entries.with_columns(
-        time=time.dt.replace_time_zone("UTC"),
+        time=iso_times(entries["time"]),
         status=pl.col("status").cast(pl.UInt16, strict=False),
     )
     usable = pl.col("time").is_not_null() & pl.col("client").is_not_null()

@@ -19,11 +19,13 @@ identity and pod are not those of the server.
 Source: ztunnel's proxy/metrics.rs and the lines it wrote in Istio's documentation, 1.22 to 1.28.
 """
 
+import re
 from typing import Final
 
 import polars as pl
 
 from sidelong.ingest.exchanges import exchange_flows
+from sidelong.ingest.iso_times import iso_times
 from sidelong.ingest.log_lines import JsonLog, TextLog
 
 __all__ = ["ztunnel_json", "ztunnel_lines"]
@@ -31,12 +33,14 @@ __all__ = ["ztunnel_json", "ztunnel_lines"]
 _TEXT_KEYS: Final = (
     *(f"{end}.{key}" for end in ("src", "dst") for key in ("addr", "workload", "namespace")),
     *("src.identity", "dst.identity", "dst.hbone_addr", "dst.service", "direction"),
-    *("bytes_sent", "bytes_recv", "duration", "error"),
+    *("bytes_sent", "bytes_recv", "duration"),
 )
 _HEAD: Final = (
     r"^(?P<time>\d{4}-\d\d-\d\dT[0-9:.]+Z)\s+(?:trace|debug|info|warn|error)\s+(?P<scope>\S+)\s+"
     r"(?:(?P<message>connection (?:complete|failed|opened))\s+(?P<rest>.*))?"
 )
+_WHOLE: Final = r'^(?:[a-z_.]+=(?:"(?:[^"\\]|\\.)*"|[^\s"]+)(?:\s+|$))+$'
+_ERROR: Final = r'^(?P<told>.*?)(?:(?:^|\s)error="?(?P<error>.*?)"?)?\s*$'
 _ENDED: Final = ("connection complete", "connection failed")
 _ADDRESS: Final = r"^\[?(?P<ip>[0-9A-Fa-f.:]+?)\]?:(?P<port>\d{1,5})$"
 _DURATION: Final = r"^(?P<number>[0-9.]+)(?P<unit>ns|us|µs|ms|s)$"
@@ -54,37 +58,30 @@ def ztunnel_lines() -> TextLog:
 
 def ztunnel_json() -> JsonLog:
     """Decodes lines of JSON."""
-    keys = {name: name for name in ("time", "scope", "message", *_TEXT_KEYS)}
+    keys = {name: name for name in ("time", "scope", "message", "error", *_TEXT_KEYS)}
     return JsonLog(keys, _judged, _flows)
 
 
 def _of_text(lines: pl.Series) -> pl.DataFrame:
+    """What stands behind `error=` is looked at for nothing else: others have a say in it."""
     heads = lines.str.extract_groups(_HEAD).struct.unnest()
-    rest = " " + pl.col("rest")
+    whole = pl.when(pl.col("rest").str.contains(_WHOLE)).then("rest")
+    cut = heads.with_columns(whole.str.extract_groups(_ERROR).alias("cut")).unnest("cut")
     return _judged(
-        heads.with_columns(
-            (
-                pl.coalesce(
-                    rest.str.extract(rf'\s{key}="((?:[^"\\]|\\.)*)"'),
-                    rest.str.extract(rf'\s{key}=([^\s"]+)'),
-                )
-                if key not in ("bytes_sent", "bytes_recv")
-                else rest.str.extract(rf"\s{key}=([0-9]+)")
-            ).alias(key)
-            for key in (key.replace(".", r"\.") for key in _TEXT_KEYS)
-        ).rename({key.replace(".", r"\."): key for key in _TEXT_KEYS if "." in key})
+        cut.with_columns(
+            pl.col("told").str.extract(rf'(?:^|\s){re.escape(key)}="?([^"\s]+)').alias(key)
+            for key in _TEXT_KEYS
+        )
     )
 
 
 def _judged(entries: pl.DataFrame) -> pl.DataFrame:
     """The entries with their times, `fault` and `usable`; other lines of ztunnel are neither."""
-    texts = entries["time"]
-    time = texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns", strict=False)
     told = pl.col("message").is_in(_ENDED) & pl.col("src.addr").is_not_null()
     other = pl.col("scope").is_not_null() & (
         (pl.col("scope") != "access") | (pl.col("message") == "connection opened")
     )
-    return entries.with_columns(time=time.dt.replace_time_zone("UTC")).with_columns(
+    return entries.with_columns(time=iso_times(entries["time"])).with_columns(
         usable=(told & pl.col("time").is_not_null() & ~other.fill_null(False)).fill_null(False),
         fault=pl.when(other.fill_null(False))
         .then(None)
