@@ -1,6 +1,6 @@
 """One holding: an address, who held it, from when until when."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -36,9 +36,10 @@ class Holding(NamedTuple):
 
 
 def nanoseconds(moment: datetime | float) -> int:
-    """A moment, or seconds since 1970, to the microsecond.
+    """A moment, UTC if it does not say, or seconds since 1970, to the microsecond.
 
     Year 9999, beyond 64 bits, becomes the last moment within them.
     """
-    seconds = moment.timestamp() if isinstance(moment, datetime) else moment
-    return max(-(2**63), min(round(seconds * 1_000_000) * 1000, 2**63 - 1))
+    if isinstance(moment, datetime):
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return max(-(2**63), min(round(moment * 1_000_000) * 1000, 2**63 - 1))

@@ -297,12 +297,19 @@ class Ledger:
         fresh = pl.DataFrame(rows, schema=_ROWS, orient="row")
         changed = pl.Series(list(self._changed), dtype=pl.Int64)
         kept = self._frame.filter(~pl.col("entry").is_in(changed.implode()))
-        self._frame = pl.concat([kept, fresh]).sort("rank", "since", maintain_order=True)
+        # Of those that had an address after each other, the first to end had it first. The next one
+        # may have been started before that, but it did not have the address yet.
+        self._frame = (
+            pl.concat([kept, fresh])
+            .with_columns(end=pl.coalesce("freed", "until"))
+            .sort("ip", "end", "since", nulls_last=True, maintain_order=True)
+            .drop("end")
+        )
         self._changed.clear()
-        # A pod may be started while the one before it, now finished, still had the address.
-        freed = pl.col("freed").shift(1).over("ip")
+        before = pl.when(pl.col("ip") == pl.col("ip").shift(1)).then(pl.col("freed").shift(1))
         self._holders = (
-            self._frame.with_columns(since=pl.max_horizontal("since", freed))
+            self._frame.with_columns(since=pl.max_horizontal("since", before))
+            .sort("rank", "since", maintain_order=True)
             .select(POD_SCHEMA.names())
             .cast(POD_SCHEMA)
         )

@@ -50,9 +50,9 @@ class PodMap:
         a namespace, or of the workload `world`, is outside the cluster; it is named by its `domain`
         and left out without one.
 
-        From kubectl: `kubectl get pods,services,endpointslices,nodes -A -o json`, or as many of
-        these as there are, or `kubectl get pods -A -w -o json --output-watch-events` for a record
-        of who came and went. How the holders follow is told in `ingest/kubernetes_ledger.py`.
+        From kubectl: `kubectl get pods,services,endpointslices,nodes,replicasets,jobs -A -o json`,
+        or as many of these as there are, or for a record of who came and went `kubectl get pods -A
+        -w -o json --output-watch-events`. What they come to is told in `kubernetes_ledger.py`.
 
         Errors: ConfigError, naming file and key, when the file has none of these forms.
         """

@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -41,6 +41,13 @@ def read_holders(path: Path) -> pl.DataFrame:
     except ValueError as error:
         raise ConfigError(f"the pod map {path} is not JSON: {error}", hint=_HINT) from error
     documents = list(_documents(path, text))
+    try:
+        return _holders(documents)
+    except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can write
+        raise ConfigError(f"the pod map {path} holds no text: {error}", hint=_HINT) from error
+
+
+def _holders(documents: Sequence["_Node"]) -> pl.DataFrame:
     if len(documents) == 1 and not _is_from_kubernetes(documents[0]):
         physical = {k: pl.Int64() if v.is_temporal() else v for k, v in POD_SCHEMA.items()}
         rows = list(_declared(documents[0]))
@@ -108,7 +115,7 @@ class _Node:
             except ValueError:
                 pass
             else:
-                return nanoseconds(given if given.tzinfo else given.replace(tzinfo=UTC))
+                return nanoseconds(given)
         raise self.wrong("a time, RFC 3339 or seconds since 1970")
 
 

@@ -83,6 +83,24 @@ def test_the_pod_map_names_an_outside_address_by_its_domain(pods: PodMap) -> Non
     assert src({"src_ip": "203.0.113.9"}, pods=pods) == ["bank.example"]
 
 
+def test_a_map_that_changes_is_asked_for_once_per_piece(pods: PodMap) -> None:
+    class Watch:
+        asked = 0
+
+        def current(self) -> PodMap:
+            self.asked += 1
+            return pods if self.asked > 1 else PodMap(pods.frame.clear())
+
+    watch = Watch()
+    row = {"s": 200, "src_ip": "10.0.0.1"}
+    identities, clock = Identities(watch), Clock()
+    flows = conform(
+        pl.DataFrame([row, row]).with_columns(time=pl.col("s") * 10**9).select("src_ip", "time")
+    )
+    found = [identities.attach(piece) for _ in range(2) for piece, _ in clock.cut(flows)]
+    assert [frame["src"].to_list() for frame in found] == [["ip:10.0.0.1"] * 2, ["shop/cart"] * 2]
+
+
 def test_a_pod_named_once_is_known_from_then_on() -> None:
     named, bare = {"src": "shop/till", "src_pod": POD}, {"src_pod": POD}
     assert src(bare, named, bare) == ["shop/cart", "shop/till", "shop/till"]

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sidelong.errors import SourceError
 from sidelong.ingest.kubernetes_api import ApiServer
 from sidelong.ingest.kubernetes_login import KubernetesSettings
 from sidelong.ingest.kubernetes_watch import KubernetesWatch, watch_kubernetes
+from sidelong.ingest.podmap import PodMap
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "kubernetes.md"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -260,6 +262,31 @@ def test_in_a_pod_the_service_account_is_used_and_its_new_token_too(
     monkeypatch.setattr(ApiServer, "renew", rotate)
     with watch_kubernetes() as watch:
         assert held(watch, "10.96.0.1") == "reserved:kube-apiserver"
+
+
+def test_what_kubectl_prints_is_a_pod_map(cluster: Kubernetes, tmp_path: Path) -> None:
+    cluster.create(PODS, pod("listed", "10.7.0.1"))
+    file = tmp_path / "pods.json"
+    (command,) = re.findall(r"`kubectl (get pods,\S+ .*) > pods.json`", PAGE.read_text())
+    file.write_bytes(cluster.kubectl(*command.split()))
+    with watched(cluster) as watch:
+        live = watch.current().frame
+    assert PodMap.read(file).frame.sort("ip", "name", "pod").equals(live.sort("ip", "name", "pod"))
+
+
+def test_what_kubectl_records_of_a_watch_is_a_pod_map(cluster: Kubernetes, tmp_path: Path) -> None:
+    cluster.create(PODS, pod("before", "10.8.0.1"))
+    (command,) = re.findall(r"`kubectl (get pods .*-w .*) > pods.json`", PAGE.read_text())
+    with ThreadPoolExecutor() as aside:
+        recording = aside.submit(cluster.kubectl, *command.split(), seconds=3)
+        time.sleep(1.5)  # until it watches
+        cluster.ask("DELETE", f"{PODS}/before", {"gracePeriodSeconds": 0})
+        cluster.create(PODS, pod("after", "10.8.0.1"))
+    file = tmp_path / "pods.json"
+    file.write_bytes(recording.result())
+    found = PodMap.read(file).frame.filter(ip="10.8.0.1").sort("until", nulls_last=True)
+    assert found["pod"].to_list() == ["shop/before", "shop/after"]
+    assert found["until"].is_null().to_list() == [False, True]
 
 
 def test_closing_is_prompt_over_tls(cluster: Kubernetes) -> None:

@@ -115,6 +115,8 @@ def test_two_holders_of_one_address_at_one_time_are_refused(tmp_path: Path) -> N
     ("document", "message"),
     [
         ("nothing", "is not JSON"),
+        ({"\ud800": {"ip": "::1", "namespace": "a", "workload": "w"}}, "holds no text"),
+        ({"kind": "Pod", "metadata": {"name": "\ud800"}, "status": {"podIP": "::1"}}, "no text"),
         ([], r"the document is \[\], not an object"),
         ({"p": "10.0.0.1"}, "p is \"10.0.0.1\", not an object"),
         ({"p": {"namespace": "a", "workload": "w"}}, "p.ip is null, not an IP address"),

@@ -1,4 +1,4 @@
-"""The real Kubernetes API for tests: kube-apiserver over etcd, built from the sources beside this.
+"""The real Kubernetes API for tests: kube-apiserver over etcd, and kubectl, built from sources.
 
     .venv/bin/python tests/peers/kubernetes_peer.py
 
@@ -7,6 +7,7 @@ they would have, and writes the status of pods itself.
 """
 
 import json
+import signal
 import socket
 import ssl
 import subprocess
@@ -149,6 +150,27 @@ class Kubernetes:
         """What a kubelet does."""
         kind = "application/merge-patch+json"
         return self.ask("PATCH", f"{path}/status", {"status": status}, kind=kind)
+
+    def kubectl(self, *arguments: str, seconds: float = 60) -> bytes:
+        """What kubectl prints, as admin; after so many seconds it is interrupted, as by a person.
+
+        Errors: ApiError, with what it complained of.
+        """
+        options = [f"--kubeconfig={self.kubeconfig('admin-token')}", f"--cache-dir={self._folder}"]
+        with subprocess.Popen(
+            [build(), "kubectl", *options, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as ran:
+            try:
+                printed, complaint = ran.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                ran.send_signal(signal.SIGINT)
+                return ran.communicate()[0]
+        if ran.returncode:
+            raise ApiError(complaint.decode())
+        return printed
 
     def kubeconfig(self, token: str = "watch-token", *, trusted: bool = True) -> str:
         """A kubeconfig of a user; returns its path. trusted: knows what the server shows."""

@@ -1,6 +1,7 @@
 // The real kube-apiserver and the etcd beneath it, in one program.
 //
 //	kubernetespeer etcd FOLDER    serve etcd from FOLDER; prints the URL, ends with its input
+//	kubernetespeer kubectl ...    kubectl
 //	kubernetespeer OPTION...      kube-apiserver with these options
 package main
 
@@ -12,6 +13,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"k8s.io/component-base/cli"
+	"k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 )
 
@@ -22,6 +24,10 @@ func main() {
 			os.Exit(1)
 		}
 		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "kubectl" {
+		os.Args = os.Args[1:]
+		os.Exit(cli.Run(cmd.NewDefaultKubectlCommand()))
 	}
 	os.Exit(cli.Run(app.NewAPIServerCommand()))
 }
