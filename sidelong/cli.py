@@ -13,7 +13,10 @@ import click
 
 from sidelong import __version__
 from sidelong.errors import ConfigError, SidelongError
-from sidelong.help import EXIT_STATUS, USAGE_OR_SOURCE, GroupedCommand, option
+from sidelong.help import EXIT_STATUS, GroupedCommand, option
+from sidelong.input_options import CONFIG, FORMAT, FORMATS, INPUTS, PODS
+from sidelong.policy_cli import policy
+from sidelong.source_cli import collect, doctor
 from sidelong.terminal import Terminal
 
 __all__ = ["FORMATS", "cli", "main", "run"]
@@ -21,20 +24,6 @@ __all__ = ["FORMATS", "cli", "main", "run"]
 _NAME: Final = "sidelong"
 _INTERRUPTED: Final = 130  # what a shell reports of a command that SIGINT ended
 _NO_READER: Final = 141  # and of one that SIGPIPE ended
-
-FORMATS: Final = (
-    "hubble",
-    "pcap",
-    "parquet",
-    "otlp-json",
-    "zeek",
-    "netobserv",
-    "goflow2",
-    "nfdump",
-    "vpc",
-    "csv",
-)
-"""What `--format` takes."""
 
 
 class _Group(click.Group):
@@ -63,28 +52,6 @@ class _Group(click.Group):
             )
             Terminal().problem(denied)
             raise click.exceptions.Exit(denied.exit_status) from error
-
-
-_inputs = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-_format = option(
-    "--format",
-    heading="Input",
-    type=click.Choice(FORMATS),
-    help="What INPUT is.  [default: from its first bytes]",
-)
-_pods = option(
-    "--pods",
-    heading="Input",
-    metavar="FILE",
-    help="Who held which address, for captures that know addresses only: "
-    'JSON as {"name": {"ip", "namespace", "workload"}}, or from "kubectl get pods -A -o json".',
-)
-_config = option(
-    "--config",
-    heading="Input",
-    metavar="FILE",
-    help="Settings of sources, as TOML: see docs/configuration.md.",
-)
 
 
 @click.group(
@@ -122,7 +89,7 @@ def demo() -> int:
     epilog=EXIT_STATUS,
     short_help="Learn from traffic you vouch for.",
 )
-@_inputs
+@INPUTS
 @option(
     "--baseline",
     heading="Learning",
@@ -130,9 +97,9 @@ def demo() -> int:
     required=True,
     help="Where to save what was learnt; a baseline that is already there is replaced.",
 )
-@_format
-@_pods
-@_config
+@FORMAT
+@PODS
+@CONFIG
 def learn(
     inputs: Sequence[str],
     baseline: str,
@@ -161,10 +128,10 @@ def learn(
     epilog=EXIT_STATUS,
     short_help="Find attacks in recorded or piped traffic.",
 )
-@_inputs
-@_format
-@_pods
-@_config
+@INPUTS
+@FORMAT
+@PODS
+@CONFIG
 @option(
     "--baseline",
     heading="Detection",
@@ -218,157 +185,9 @@ def replay(
     )
 
 
-@cli.command(
-    cls=GroupedCommand,
-    epilog=f"Exit status: 0 collected, {USAGE_OR_SOURCE}.",
-    short_help="Keep live telemetry as Parquet.",
-)
-@click.argument("inputs", metavar="SOURCE...", nargs=-1, required=True)
-@option(
-    "--to",
-    heading="Output",
-    metavar="DIR",
-    required=True,
-    help="Folder for the flows, by hour; what is there is added to.",
-)
-@option(
-    "--rotate-rows",
-    heading="Output",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Write a file once so many flows are held.  [default: 500000]",
-)
-@option(
-    "--rotate-seconds",
-    heading="Output",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Write a file once the oldest flow was held so long.  [default: 60]",
-)
-@option(
-    "--keep",
-    heading="Output",
-    metavar="TIME",
-    help="Delete what was collected into DIR before that, such as 7d.  [default: keep all]",
-)
-@option(
-    "--for",
-    "duration",
-    heading="End",
-    metavar="TIME",
-    help="End after so long, such as 10m.  [default: SIGINT or SIGTERM]",
-)
-@option(
-    "--max-flows",
-    "most_flows",
-    heading="End",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="End with the batch that brings so many flows.",
-)
-@_format
-@_config
-def collect(
-    inputs: Sequence[str],
-    to: str,
-    rotate_rows: int | None,
-    rotate_seconds: int | None,
-    keep: str | None,
-    duration: str | None,
-    most_flows: int | None,
-    format: str | None,
-    config: str | None,
-) -> int:
-    """Keep live telemetry as Parquet, by hour, for replay, learning, polars or DuckDB.
-
-    SOURCE is a URL of a live source, such as hubble://HOST:PORT, or anything that replay takes.
-    Started again with the same DIR, it goes on where the files end: nothing is missing that the
-    source still has, and nothing is there twice.
-
-    \b
-      sidelong collect hubble://localhost:4245 --to flows --keep 7d
-      sidelong collect als://0.0.0.0:9900 --to flows --for 10m
-      sidelong collect monday.pcap tuesday.pcap --to flows
-      sidelong replay flows
-    """
-    from sidelong.collect import collect
-
-    return collect(
-        inputs,
-        terminal=Terminal(),
-        to=to,
-        format=format,
-        config=config,
-        rotate_rows=rotate_rows,
-        rotate_seconds=rotate_seconds,
-        keep=keep,
-        duration=duration,
-        most_flows=most_flows,
-    )
-
-
-@cli.command(
-    cls=GroupedCommand,
-    epilog=f"Exit status: 0 every detector sees, 1 one of them does not, {USAGE_OR_SOURCE}.",
-    short_help="Say what each detector sees in a source.",
-)
-@click.argument("inputs", metavar="[SOURCE...]", nargs=-1)
-@_format
-@_pods
-@_config
-@option(
-    "--max-flows",
-    "most_flows",
-    heading="Sample",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Look at no more flows than that.  [default: 200000]",
-)
-@option(
-    "--for",
-    "duration",
-    heading="Sample",
-    metavar="TIME",
-    help="Look no longer than that, such as 1m.  [default: 10s for what is live]",
-)
-@option(
-    "--output",
-    heading="Output",
-    type=click.Choice(("table", "json")),
-    help="For a person, or one JSON object for a program.  "
-    "[default: table on a terminal, json in a pipe]",
-)
-def doctor(
-    inputs: Sequence[str],
-    format: str | None,
-    pods: str | None,
-    config: str | None,
-    most_flows: int | None,
-    duration: str | None,
-    output: str | None,
-) -> int:
-    """Say what each detector sees in a source, why not more, and what would cure it.
-
-    SOURCE is a URL of a live source, or anything that replay takes. Without one, the installation
-    itself is looked at.
-
-    \b
-      sidelong doctor hubble://localhost:4245 --for 1m
-      sidelong doctor tuesday.hubble.jsonl.zst
-      sidelong doctor
-    """
-    from sidelong.doctor import doctor
-
-    return doctor(
-        inputs,
-        terminal=Terminal(),
-        format=format,
-        pods=pods,
-        config=config,
-        most_flows=most_flows,
-        duration=duration,
-        output=output,
-    )
+cli.add_command(collect)
+cli.add_command(doctor)
+cli.add_command(policy)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -57,9 +57,12 @@ def collect(
         for feed in feeds:
             if told := resume(feed, sink, chosen.overlap_seconds):
                 terminal.say(f"sidelong: {told}")
-        collector = Collector(
-            lanes, sink, chosen, keep=kept, say=lambda text: terminal.say(f"sidelong: {text}")
-        )
+
+        def say(text: str) -> None:
+            with reading.aside():
+                terminal.say(f"sidelong: {text}")
+
+        collector = Collector(lanes, sink, chosen, keep=kept, say=say)
         reading = Reading(
             terminal, collector.tally, "collecting", total_bytes([feed.source for feed in feeds])
         )
@@ -96,9 +99,10 @@ def _target(to: str, inputs: Sequence[str]) -> Path:
         raise ConfigError(f"--to is {to}, which is a file", hint="name a folder, as --to flows")
     real = folder.resolve()
     for one in inputs:
-        if not is_url(one) and (Path(one).resolve() == real or real in Path(one).resolve().parents):
+        source = Path(one).resolve()
+        if not is_url(one) and (real == source or real in source.parents or source in real.parents):
             raise ConfigError(
-                f"{one} lies in {to}, where the flows are to be written",
+                f"{one} is to be read and {to} to be written, and one lies in the other",
                 hint="name another folder with --to",
             )
     return folder

@@ -57,7 +57,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What `--output json` prints: one object, whose fields stay what they are.
 
     first, last: event times, RFC 3339. whole: whether all there is was looked at. lost, unreadable:
-    events and rows. counters: what a live source counts of itself. findings: blinding ones first, notes last.
+    events and rows. counters: what a live source counts of itself. findings: blinding ones first,
+    notes last.
     """
 
     version: int = 1

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 import polars as pl
 
@@ -74,13 +75,12 @@ class ScriptedLive:
 
 def main(flows: str, folder: str, *options: str) -> int:
     """Collect `flows` as a live source would tell them."""
-    import sidelong.collect
     from sidelong.cli import run
 
     (batch,) = ParquetFile(flows, Path(flows)).batches()
     source = ScriptedLive(batch.flows, pause=0.01, endless=True)
-    vars(sidelong.collect)["open_inputs"] = lambda *_: [source]
-    return run(["collect", source.name, "--to", folder, *options])
+    with patch("sidelong.collect.open_inputs", lambda *_: [source]):
+        return run(["collect", source.name, "--to", folder, *options])
 
 
 if __name__ == "__main__":
