@@ -33,7 +33,7 @@ from sidelong.ingest.schema import FLOW_SCHEMA, conform, empty_flows
 pytestmark = pytest.mark.usefixtures("hubble_program")
 
 LONG_AGO: Final = "2026-01-01T00:00:00Z"
-SECONDS: Final = 60.0
+SECONDS: Final = 120.0
 
 
 def until(done: Callable[[], bool], state: Callable[[], object] = str) -> None:
