@@ -6,7 +6,7 @@ of the workloads it selects. Where none does, the reason is said instead.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -49,12 +49,12 @@ _NONE_FITS: Final = "whatever stops it would break connections that the baseline
 class Suggestion:
     """Policies against an incident, or none and why.
 
-    subjects: the workloads that they select. allow_list: whether they deny by default.
+    subjects: the workloads that they select. on_trial: whether they deny nothing yet.
     """
 
     policies: tuple[_Policy, ...] = ()
     subjects: tuple[str, ...] = ()
-    allow_list: bool = False
+    on_trial: bool = False
     why_none: str | None = None
 
 
@@ -62,7 +62,6 @@ class Suggestion:
 class _Candidate:
     policies: tuple[_Policy, ...]
     subjects: tuple[str, ...]
-    allow_list: bool = field(default=True)
 
 
 def suggestion(
@@ -92,7 +91,7 @@ def suggestion(
             return Suggestion(
                 policies=tuple(policies),
                 subjects=candidate.subjects,
-                allow_list=candidate.allow_list,
+                on_trial=audit,
             )
     if asks_names(incident) and kind != "cilium":
         return Suggestion(why_none=_NO_NAMES)
@@ -144,7 +143,7 @@ def _candidates(
             and not needs.is_empty
             and _is_selectable(needs, selectors)
         ):
-            yield _Candidate((cilium_dns_names(needs, selectors),), (actor,), False)
+            yield _Candidate((cilium_dns_names(needs, selectors),), (actor,))
         return
     scanning = incident.kind == "scan" and not requests_told(incident)
     if scanning:
@@ -202,7 +201,7 @@ def _denied(incident: Incident, selectors: Selectors) -> Iterator[_Candidate]:
 def _deny(
     subject: str, direction: Direction, needs: list[Need], selectors: Selectors
 ) -> _Candidate:
-    return _Candidate((cilium_deny(subject, direction, needs, selectors),), (subject,), False)
+    return _Candidate((cilium_deny(subject, direction, needs, selectors),), (subject,))
 
 
 def _refused(incident: Incident, target: str, selectors: Selectors) -> Iterator[_Candidate]:
@@ -213,7 +212,7 @@ def _refused(incident: Incident, target: str, selectors: Selectors) -> Iterator[
     told = [path for _, path in requests_told(incident) if _is_literal(path)]
     for paths in ([], told) if told else ([],):
         policy = istio_deny_paths(actor, target, paths, selectors)
-        yield _Candidate((policy,), (target,), False)
+        yield _Candidate((policy,), (target,))
 
 
 def _is_selectable(needs: Needs, selectors: Selectors) -> bool:

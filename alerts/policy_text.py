@@ -33,10 +33,8 @@ def policy_text(policies: Sequence[Mapping[str, Any]], notes: Iterable[str] = ()
     return "".join(f"# {_line(note)}\n" for note in notes) + "---\n".join(documents)
 
 
-def checks(
-    policies: Sequence[Mapping[str, Any]], workloads: Iterable[str], selectors: Selectors
-) -> list[str]:
-    """Commands that show whether the labels in a policy are those that pods bear."""
+def checks(workloads: Iterable[str], selectors: Selectors) -> list[str]:
+    """Commands that show whether the labels by which workloads are selected are those of pods."""
     told = dict.fromkeys(one for one in workloads if selectors.of(one) is not None)
     lines = []
     for workload in list(told)[:_MOST_CHECKS]:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from sidelong.alerts.policy_settings import PolicySettings
 from sidelong.collector import CollectSettings
 from sidelong.errors import ConfigError
 from sidelong.ingest.settings import InputSettings
@@ -24,6 +25,7 @@ class Config(InputSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """All there is to set, at its defaults."""
 
     collect: CollectSettings = CollectSettings()
+    policy: PolicySettings = PolicySettings()
 
 
 def read_config(path: str | None) -> Config:

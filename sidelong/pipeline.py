@@ -12,6 +12,7 @@ import polars as pl
 
 from sidelong.alerts.correlator import Correlator
 from sidelong.alerts.incident import Incident
+from sidelong.alerts.policy_advice import Advice
 from sidelong.alerts.watermark import PULSE_SCHEMA
 from sidelong.features.bounds import Bounds
 from sidelong.ingest.clock import Clock
@@ -38,7 +39,7 @@ class Pipeline:
     """Flows in, incidents out, judged against a frozen baseline.
 
     pods: who holds which address: a `PodMap`, or a watch that always has the newest. Which networks
-    hold workloads is asked once, at the start.
+    hold workloads is asked once, at the start. advice: what suggests policies, if anything shall.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Pipeline:
         baseline: Baseline | None = None,
         pods: PodMaps | None = None,
         bounds: Bounds = Bounds(),  # noqa: B008, a frozen value
+        advice: Advice | None = None,
     ) -> None:
         baseline = baseline or Baseline.empty()
         span = baseline.span
@@ -55,6 +57,7 @@ class Pipeline:
         networks = pods.current().networks if pods else frozenset()
         self._detectors = Detectors(baseline, networks, bounds)
         self._correlator = Correlator(span_ns, bounds)
+        self._advice = advice
         self._lost = 0
         self._pulse = PULSE_SCHEMA.to_frame()  # of the last row only
 
@@ -77,9 +80,8 @@ class Pipeline:
             pulse = self._beat(piece)
             normal = self._normaliser.normalise(piece)
             evidence = self._detectors.observe(normal)
-            yield Step(
-                tick_ns, normal, evidence, closed + self._correlator.consume(evidence, pulse)
-            )
+            found = closed + self._advised(self._correlator.consume(evidence, pulse))
+            yield Step(tick_ns, normal, evidence, found)
 
     def finish(self) -> list[Incident]:
         """The incidents that remain when the stream has ended."""
@@ -91,7 +93,7 @@ class Pipeline:
             clock=pl.col("clock") + pl.duration(nanoseconds=_IDLE_NS),
         )
         evidence = self._detectors.finish(after["row"].item())
-        return self._correlator.finish(evidence, after)
+        return self._advised(self._correlator.finish(evidence, after))
 
     def snapshot(self) -> dict[str, Any]:
         """The state of every stage as a value, from which `restore` goes on exactly."""
@@ -117,7 +119,12 @@ class Pipeline:
         """Tidy every stage at an event-time tick; the incidents that close then."""
         self._normaliser.tidy(now_ns)
         self._detectors.tidy(now_ns)
-        return self._correlator.tick(now_ns)
+        return self._advised(self._correlator.tick(now_ns))
+
+    def _advised(self, incidents: list[Incident]) -> list[Incident]:
+        if self._advice is None:
+            return incidents
+        return [self._advice.on(incident) for incident in incidents]
 
     def _beat(self, piece: pl.DataFrame) -> pl.DataFrame:
         pulse = piece.select(

@@ -5,6 +5,8 @@ from math import floor
 from pathlib import Path
 
 from sidelong.alerts.incident import Incident
+from sidelong.alerts.policy_advice import Advice
+from sidelong.alerts.policy_settings import PolicySettings
 from sidelong.config import read_config
 from sidelong.errors import SourceError
 from sidelong.ingest.inputs import open_inputs
@@ -45,8 +47,9 @@ def replay(
     model = Baseline.load(Path(baseline)) if baseline else None
     pod_map = PodMap.read(Path(pods)) if pods else None
     sources = open_inputs(inputs, format, settings)
-    pipeline = Pipeline(baseline=model, pods=pod_map)
     as_table = output == "table" or (output is None and terminal.out.is_terminal)
+    advice = None if as_table else _advice(model, settings.policy)  # the table shows none
+    pipeline = Pipeline(baseline=model, pods=pod_map, advice=advice)
     listing = Table(terminal, every_change=every_change) if as_table else JsonLines(terminal)
     return FOUND if watch(sources, pipeline, listing, terminal) else NOTHING_FOUND
 
@@ -87,6 +90,10 @@ def watch(
     if not tally.flows:
         terminal.say("sidelong: there was no flow to look at")
     return len(found)
+
+
+def _advice(model: Baseline | None, settings: PolicySettings) -> Advice:
+    return Advice(model or Baseline.empty(), settings.selectors(), settings.kind)
 
 
 def _report(terminal: Terminal, tally: Tally, found: int, rate: float) -> None:
