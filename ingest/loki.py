@@ -89,7 +89,7 @@ def _labelled(labels: bytes, text: bytes) -> bytes:
     """The line with the labels of its stream as its first fields."""
     try:
         line = msgspec.json.decode(text, type=str).strip().encode()
-    except (msgspec.MsgspecError, UnicodeEncodeError):
+    except (msgspec.MsgspecError, ValueError):  # among them octets that are not UTF-8
         return text.replace(b"\n", b" ")
     line = line.replace(b"\n", b" ").replace(b"\r", b" ")
     if not line.startswith(b"{"):

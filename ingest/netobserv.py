@@ -27,6 +27,7 @@ from sidelong.ingest.text_values import (
 __all__ = ["NetObservLines"]
 
 _ENDS: Final = ("Src", "Dst")
+_DNS: Final = ("DnsName", "DnsFlags", "DnsFlagsResponseCode", "DnsLatencyMs")
 _FIELDS: Final = (
     *(f"{end}{name}" for end in _ENDS for name in ("Addr", "Port")),
     *(
@@ -37,7 +38,7 @@ _FIELDS: Final = (
     *("Proto", "Etype", "Bytes", "Packets", "Flags", "TimeFlowStartMs", "TimeFlowEndMs"),
     *("FlowDirection", "AgentIP", "Duplicate", "_RecordType", "NetworkEvents"),
     *("PktDropPackets", "PktDropLatestDropCause"),
-    *("DnsName", "DnsFlags", "DnsFlagsResponseCode", "DnsLatencyMs"),
+    *_DNS,
 )
 _IP: Final = r"^(?:2048|34525)$"  # IPv4 and IPv6
 _SYN, _ACK, _RST, _FIN = (TCP_FLAGS[name] for name in ("SYN", "ACK", "RST", "FIN"))
@@ -45,6 +46,7 @@ _SYN, _ACK, _RST, _FIN = (TCP_FLAGS[name] for name in ("SYN", "ACK", "RST", "FIN
 _SYN_ACK, _FIN_ACK, _RST_ACK = 0x100, 0x200, 0x400
 _FLAG_NAMES: Final = {**TCP_FLAGS, "SYN_ACK": _SYN_ACK, "FIN_ACK": _FIN_ACK, "RST_ACK": _RST_ACK}
 _DNS_RESPONSE: Final = 0x8000
+_LATEST_MS: Final = 60_000
 _RCODES: Final = {
     **{"noerror": 0, "formerr": 1, "servfail": 2, "nxdomain": 3, "notimp": 4, "refused": 5},
     **{"yxdomain": 6, "yxrrset": 7, "nxrrset": 8, "notauth": 9},
@@ -204,42 +206,39 @@ def _policy() -> pl.Expr:
 
 def _with_lookups(flows: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """The flows, those of named DNS answers as the query that they quote, and the answer."""
-    answered = rows["DnsName"].is_not_null() & flows["reply"].fill_null(False)
-    if not answered.any():
+    named = rows["DnsName"].is_not_null() & flows["reply"].fill_null(False)
+    if not named.any():
         return flows
-    plain = flows.with_row_index("at").filter(~answered)
-    at = answered.arg_true()
-    told = flows.filter(answered)
-    latency = pl.duration(milliseconds=natural(pl.col("DnsLatencyMs")).clip(upper_bound=60_000))
-    asked = rows.filter(answered).select(
-        answer_time=told["end"],
-        time=told["end"]
-        - pl.Series(rows.filter(answered).select(latency).to_series()).fill_null(0),
-        dns_name=dns_names(rows.filter(answered)["DnsName"]),
-        dns_rcode=pl.col("DnsFlagsResponseCode")
-        .str.to_lowercase()
-        .replace_strict(_RCODES, default=None, return_dtype=pl.UInt8)
-        .fill_null(natural(pl.col("DnsFlags")).cast(pl.UInt32, strict=False) & 0xF),
-    )
+    numbered = flows.with_row_index("at")
+    answers = numbered.filter(named).with_columns(rows.filter(named).select(_DNS))
+    number = pl.col("DnsFlags").cast(pl.UInt32, strict=False)
+    in_header = (number & pl.lit(0xF, pl.UInt32)).cast(pl.UInt8)
+    code = pl.col("DnsFlagsResponseCode").str.to_lowercase()
+    milliseconds = natural(pl.col("DnsLatencyMs")).fill_null(0).clip(upper_bound=_LATEST_MS)
     ends = {
-        f"{to}{part}": told[f"{of}{part}"]
+        f"{to}{part}": f"{of}{part}"
         for of, to in (("src", "server"), ("dst", "client"))
         for part in ("", "_ip", "_port", "_pod")
     }
     lookups = exchange_flows(
-        asked.with_columns(
+        answers.select(
+            *("protocol", "origin", "node"),
             **ends,
-            protocol=told["protocol"],
-            packets_received=told["packets"],
-            bytes_received=told["bytes"],
+            time=pl.col("end") - pl.duration(milliseconds=milliseconds, time_unit="ns"),
+            answer_time="end",
+            dns_name=dns_names(answers["DnsName"]),
+            dns_rcode=code.replace_strict(_RCODES, default=None, return_dtype=pl.UInt8).fill_null(
+                in_header
+            ),
+            packets_received="packets",
+            bytes_received="bytes",
             l7=pl.lit("dns"),
-            origin=told["origin"],
-            node=told["node"],
         )
     )
     record = (~lookups["reply"]).cast(pl.UInt32).cum_sum() - 1
-    lookups = lookups.with_columns(at=at.gather(record)).select(plain.columns)
-    return pl.concat([plain, lookups]).sort("at", maintain_order=True).drop("at")
+    lookups = lookups.with_columns(at=answers["at"].gather(record)).select(numbered.columns)
+    told = pl.concat([numbered.filter(~named), lookups])
+    return told.sort("at", maintain_order=True).drop("at")
 
 
 _FORMAT: Final = Format(_FIELDS, _records, "record of NetObserv")
