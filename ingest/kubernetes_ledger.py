@@ -223,16 +223,22 @@ class Ledger:
         entry.owner, entry.pod, entry.freed = owner, pod.full_name, pod.freed
         rank = _HOST_RANK if pod.on_host else _POD_RANK
         self._services.pod_is(pod.full_name, f"{about.namespace}/{workload}", entry.number)
-        known = {h.ip: h for h in entry.holdings}
-        if rank == _POD_RANK and known and known.keys() != {h.ip for h in holdings}:
-            now = self._now()  # the addresses changed in its life
-            given = {h.ip for h in holdings}
-            lost = [h._replace(until=now) for ip, h in known.items() if ip not in given]
-            entry.past = [*entry.past, *lost][-_PAST:]
-            holdings = [h if h.ip in known else h._replace(since=now) for h in holdings]
-        elif known:
-            holdings = [h._replace(since=known[h.ip].since) for h in holdings]
+        if rank == _POD_RANK:
+            holdings = self._moved(entry, holdings, pod.ended)
         self._hold(entry, rank, holdings)
+
+    def _moved(self, entry: _Entry, holdings: list[Holding], ended: int | None) -> list[Holding]:
+        """What a pod holds, from when on, if it was given another address in its life."""
+        now = self._now()
+        given = {h.ip for h in holdings}
+        lost = [h for h in entry.holdings if h.ip not in given]
+        if lost:
+            until = now if ended is None else min(now, ended)
+            entry.past = [*entry.past, *(h._replace(until=until) for h in lost)][-_PAST:]
+        if not entry.past:
+            return holdings
+        since = {h.ip: h.since for h in entry.holdings}
+        return [h._replace(since=since.get(h.ip, now)) for h in holdings]
 
     def _put_service(self, service: Service) -> None:
         addresses = service.addresses

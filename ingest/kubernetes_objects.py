@@ -157,18 +157,22 @@ class EndpointSlice(Thing, frozen=True):
     @property
     def pods(self) -> frozenset[str]:
         """The pods behind it, namespace/name."""
-        targets = [endpoint.target_ref for endpoint in self.endpoints or ()]
-        return frozenset(f"{t.namespace}/{t.name}" for t in targets if t and t.kind == "Pod")
+        found = (self._pod(endpoint) for endpoint in self.endpoints or ())
+        return frozenset(pod for pod in found if pod)
 
     @property
     def elsewhere(self) -> list[str]:
         """The addresses behind it that are no pod's."""
-        return [
-            ip
-            for endpoint in self.endpoints or ()
-            if not endpoint.target_ref or endpoint.target_ref.kind != "Pod"
-            for ip in endpoint.addresses or ()
-        ]
+        apart = (endpoint for endpoint in self.endpoints or () if not self._pod(endpoint))
+        return [ip for endpoint in apart for ip in endpoint.addresses or ()]
+
+    def _pod(self, endpoint: _Endpoint) -> str | None:
+        """The pod of an endpoint. Whoever may write here may not borrow the name of a pod from a
+        namespace that is not his."""
+        target, namespace = endpoint.target_ref, self.metadata.namespace
+        if target is None or target.kind != "Pod" or target.namespace not in ("", namespace):
+            return None
+        return f"{namespace}/{target.name}"
 
     @property
     def changed(self) -> int | None:

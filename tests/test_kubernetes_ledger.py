@@ -120,6 +120,20 @@ def test_a_pod_that_is_given_another_address_holds_it_from_then_on(cluster: Clus
     assert cluster.held("10.0.0.2", 49, 50) == [None, "shop/a"]
 
 
+def test_a_pod_may_be_given_a_second_address_beside_the_first(cluster: Cluster) -> None:
+    cluster.put(pod("a", "10.0.0.1", 5))
+    both = pod("a", "10.0.0.1", 5)
+    both["status"]["podIPs"].append({"ip": "fd00::1"})
+    cluster.put(both, at=50)
+    assert cluster.held("fd00::1", 10) == cluster.held("10.0.0.1", 10) == ["shop/a"]
+
+
+def test_a_finished_pod_without_an_address_held_it_until_its_end(cluster: Cluster) -> None:
+    cluster.put(pod("a", "10.0.0.1"))
+    cluster.put(pod("a", "", finished=40), at=50)
+    assert cluster.held("10.0.0.1", 39, 40) == ["shop/a", None]
+
+
 def test_a_rollout_leaves_the_name_as_it_is(cluster: Cluster) -> None:
     cluster.put(pod("web-7d9f8c6b5-x2x4z", "10.0.0.1", 0, owner=WEB))
     new = owned("ReplicaSet", "web-66b5c8d7f9")
@@ -206,6 +220,12 @@ def test_a_cluster_ip_with_more_or_nothing_behind_it_goes_by_the_service(
     cluster.put(pod("w1", owner=WEB), pod("c1", "10.0.0.2", owner=CART))
     cluster.put(service("front", "10.96.0.7"), *parts)
     assert cluster.held("10.96.0.7", 1) == ["shop/front"]
+
+
+def test_a_service_does_not_take_the_name_of_a_pod_in_another_namespace(cluster: Cluster) -> None:
+    cluster.put(pod("w1", owner=WEB), service("lure", "10.96.0.7", "evil"))
+    cluster.put(endpoints("lure", "w1", namespace="evil"))
+    assert cluster.held("10.96.0.7", 1) == ["evil/lure"]
 
 
 def test_a_service_that_loses_its_last_pod_keeps_its_name(cluster: Cluster) -> None:

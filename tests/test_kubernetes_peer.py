@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -277,13 +276,17 @@ def test_what_kubectl_prints_is_a_pod_map(cluster: Kubernetes, tmp_path: Path) -
 def test_what_kubectl_records_of_a_watch_is_a_pod_map(cluster: Kubernetes, tmp_path: Path) -> None:
     cluster.create(PODS, pod("before", "10.8.0.1"))
     (command,) = re.findall(r"`kubectl (get pods .*-w .*) > pods.json`", PAGE.read_text())
-    with ThreadPoolExecutor() as aside:
-        recording = aside.submit(cluster.kubectl, *command.split(), seconds=3)
-        time.sleep(1.5)  # until it watches
+    file = tmp_path / "pods.json"
+
+    def recorded(name: str) -> bool:
+        text = file.read_bytes()
+        return bool(text) and name in PodMap.read(file).frame["pod"].to_list()
+
+    with cluster.recording(file, *command.split()):
+        soon(lambda: recorded("shop/before"))
         cluster.ask("DELETE", f"{PODS}/before", {"gracePeriodSeconds": 0})
         cluster.create(PODS, pod("after", "10.8.0.1"))
-    file = tmp_path / "pods.json"
-    file.write_bytes(recording.result())
+        soon(lambda: recorded("shop/after"))
     found = PodMap.read(file).frame.filter(ip="10.8.0.1").sort("until", nulls_last=True)
     assert found["pod"].to_list() == ["shop/before", "shop/after"]
     assert found["until"].is_null().to_list() == [False, True]

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -151,26 +153,23 @@ class Kubernetes:
         kind = "application/merge-patch+json"
         return self.ask("PATCH", f"{path}/status", {"status": status}, kind=kind)
 
-    def kubectl(self, *arguments: str, seconds: float = 60) -> bytes:
-        """What kubectl prints, as admin; after so many seconds it is interrupted, as by a person.
+    def kubectl(self, *arguments: str) -> bytes:
+        """What kubectl prints, as admin. Errors: CalledProcessError, with its complaint."""
+        ran = subprocess.run(self._kubectl(arguments), check=True, capture_output=True, timeout=60)
+        return ran.stdout
 
-        Errors: ApiError, with what it complained of.
-        """
-        options = [f"--kubeconfig={self.kubeconfig('admin-token')}", f"--cache-dir={self._folder}"]
-        with subprocess.Popen(
-            [build(), "kubectl", *options, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as ran:
+    @contextmanager
+    def recording(self, file: Path, *arguments: str) -> Iterator[None]:
+        """Let kubectl print to a file meanwhile, until it is interrupted as by a person."""
+        with file.open("wb") as out, subprocess.Popen(self._kubectl(arguments), stdout=out) as ran:
             try:
-                printed, complaint = ran.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
+                yield
+            finally:
                 ran.send_signal(signal.SIGINT)
-                return ran.communicate()[0]
-        if ran.returncode:
-            raise ApiError(complaint.decode())
-        return printed
+
+    def _kubectl(self, arguments: Sequence[str]) -> list[str]:
+        options = [f"--kubeconfig={self.kubeconfig('admin-token')}", f"--cache-dir={self._folder}"]
+        return [str(build()), "kubectl", *options, *arguments]
 
     def kubeconfig(self, token: str = "watch-token", *, trusted: bool = True) -> str:
         """A kubeconfig of a user; returns its path. trusted: knows what the server shows."""
