@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Final
 
 from sidelong.errors import ConfigError, SourceError
+from sidelong.ingest.envoy_logs import envoy_json, envoy_lines
 from sidelong.ingest.files import STANDARD_INPUT, InputFile
 from sidelong.ingest.hubble_json import HubbleLines
-from sidelong.ingest.line_files import LineFile
+from sidelong.ingest.line_files import LineDecoder, LineFile
+from sidelong.ingest.linkerd_logs import linkerd_json, linkerd_lines
 from sidelong.ingest.live import is_url, open_live
 from sidelong.ingest.live_together import LiveTogether
 from sidelong.ingest.log_inputs import LOG_SOURCES, together
@@ -21,8 +24,11 @@ from sidelong.ingest.schema import empty_flows
 from sidelong.ingest.settings import InputSettings
 from sidelong.ingest.sniff import FORMATS, HEAD_BYTES, format_of
 from sidelong.ingest.source import BadRows, Batch, Source
+from sidelong.ingest.ztunnel_logs import ztunnel_json, ztunnel_lines
 
 __all__ = ["FORMATS", "open_inputs"]
+
+_Opener = Callable[[InputFile, InputSettings], Source]
 
 
 def open_inputs(
@@ -78,6 +84,14 @@ def _otlp(file: InputFile, settings: InputSettings) -> Source:
     return LineFile(file.name, file.open, file.size_bytes, lambda: lines)
 
 
+def _log(decoder: Callable[[InputSettings], AbstractContextManager[LineDecoder]]) -> _Opener:
+    def opened(file: InputFile, settings: InputSettings) -> Source:
+        decoder(settings)  # at once: a format that cannot be read is an error
+        return LineFile(file.name, file.open, file.size_bytes, lambda: decoder(settings))
+
+    return opened
+
+
 def _pcap(file: InputFile, _: InputSettings) -> Source:
     return PcapFile(file.name, file.open, file.size_bytes)
 
@@ -97,7 +111,13 @@ def _parquet(file: InputFile, _: InputSettings) -> Source:
     return ParquetFile(file.name, Path(file.path))
 
 
-_SOURCES: Final[dict[str, Callable[[InputFile, InputSettings], Source]]] = {
+_SOURCES: Final[dict[str, _Opener]] = {
+    "envoy": _log(lambda settings: envoy_lines(settings.envoy)),
+    "envoy-json": _log(lambda settings: envoy_json(settings.envoy)),
+    "linkerd": _log(lambda settings: linkerd_lines(settings.linkerd)),
+    "linkerd-json": _log(lambda settings: linkerd_json(settings.linkerd)),
+    "ztunnel": _log(lambda _: ztunnel_lines()),
+    "ztunnel-json": _log(lambda _: ztunnel_json()),
     "hubble": _hubble,
     "otlp-json": _otlp,
     "pcap": _pcap,

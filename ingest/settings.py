@@ -5,6 +5,7 @@ import msgspec
 from sidelong.ingest.csv_settings import CsvSettings
 from sidelong.ingest.envoy_logs import EnvoySettings
 from sidelong.ingest.hubble_settings import HubbleSettings
+from sidelong.ingest.linkerd_logs import LinkerdSettings
 from sidelong.ingest.listening import ServerSettings
 
 __all__ = ["InputSettings"]
@@ -17,4 +18,5 @@ class InputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     csv: CsvSettings = CsvSettings()
     envoy: EnvoySettings = EnvoySettings()
     hubble: HubbleSettings = HubbleSettings()
+    linkerd: LinkerdSettings = LinkerdSettings()
     otlp: ServerSettings = ServerSettings()

@@ -18,6 +18,12 @@ FORMATS: Final = (
     "nfdump",
     "vpc",
     "csv",
+    "envoy",
+    "envoy-json",
+    "linkerd",
+    "linkerd-json",
+    "ztunnel",
+    "ztunnel-json",
 )
 """What `--format` takes. "parquet" stands for both forms in which sidelong keeps flows."""
 
@@ -42,6 +48,8 @@ _ARROW_STREAM: Final = rb"\xff{4}[\x00-\xff]{2}[\x00-\x0f]\x00[\x04-\x40]\x00\x0
 # In one of its first lines: a rotated log may begin inside one.
 _IN_A_LINE: Final = rb'(?:[^\n]*\n)*?[ \t]*\{(?:[^\n]*[{,])?[ \t]*"(?:%b)"[ \t]*:'
 _LOKI: Final = rb'\s*\{(?:[^{}]*"status"[^{}]*)?"data"\s*:\s*\{[^{}]*"resultType"\s*:\s*"streams"'
+_LATER: Final = rb"(?:[^\n]*\n)*?"
+_ISO_TIME: Final = rb"\d{4}-\d\d-\d\dT[0-9:.]+Z"
 
 _MARKS: Final = {
     "pcap": (
@@ -67,6 +75,17 @@ _MARKS: Final = {
         rb"(?:[a-z][a-z0-9-]* )*(?:pkt-)?srcaddr(?: [a-z][a-z0-9-]*)*[ \r]*\n"
         rb"|2 (?:\d{12}|unknown|-)(?: \S+){8} \d+ \d+ (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)\s"
     ),
+    # Access logs, in one of the first lines too; a runtime or a shipper may have wrapped them.
+    "linkerd": _LATER + rb"[^\n]*?\S+:\d+ \S+ - \[%s\] \\?\"" % _ISO_TIME,
+    "linkerd-json": _LATER + rb'\{[^\n]*?\\?"client\.(?:addr|id)\\?"[ \t]*:',
+    "envoy": _LATER + rb"(?:[^\n]*?[F\"][ \t]*)?\[%s\] \\?\"" % _ISO_TIME,
+    "envoy-json": _LATER
+    + (
+        rb'[^\n]*?\{[^\n]*?\\?"(?:response_flags|upstream_cluster|downstream_remote_address)'
+        rb'\\?"[ \t]*:'
+    ),
+    "ztunnel": _LATER + rb"[^\n]*?\saccess\s+connection (?:complete|failed|opened)\s",
+    "ztunnel-json": _LATER + rb'[^\n]*?\\?"(?:src|dst)\.addr\\?"[ \t]*:',
 }
 """A pattern for the start of each format; the first that matches is it."""
 
