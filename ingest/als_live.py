@@ -36,7 +36,7 @@ def open_als(url: str, settings: ServerSettings) -> Receiver[AlsMessage]:
     """
     host, port = listening_address(url)
     names = ("received", "skipped", "bad", "messages", "streams", "streams_open", "refused")
-    counts = dict.fromkeys(names, 0)
+    counts: dict[str, int] = dict.fromkeys(names, 0)
     intake: Intake[AlsMessage] = Intake(settings.queue_bytes)
     server = _AlsServer(host, port, settings, intake, counts)
     return Receiver(url, server, intake, AlsDecoder(counts), counts)
@@ -51,14 +51,14 @@ class _AlsServer:
         intake: Intake[AlsMessage],
         counts: dict[str, int],
     ) -> None:
-        method = grpc.stream_unary_rpc_method_handler(self._stream)
+        method: Any = grpc.stream_unary_rpc_method_handler(self._stream)
         self._listener = GrpcListener(host, port, settings, {_METHOD: method})
         self._settings = settings
         self._intake = intake
         self._counts = counts
         self._draining = False
         self._open: set[asyncio.Task[Any]] = set()
-        self._silent: set[asyncio.Task[Any] | None] = set()  # since the end was asked for
+        self._silent: set[asyncio.Task[Any]] = set()  # since the end was asked for
 
     async def start(self) -> int:
         return await self._listener.start()
@@ -96,7 +96,6 @@ class _AlsServer:
         return b""
 
     async def _read(self, context: Any) -> None:
-        reading = asyncio.current_task()
         sender = Sender(context.peer())
         message = _next(context)
         while (content := await message) is not grpc.aio.EOF:
@@ -105,7 +104,7 @@ class _AlsServer:
                 return  # nobody takes it any more
             message = _next(context)
             if self._draining:
-                self._silent.discard(reading)
+                self._silent.discard(asyncio.current_task())
                 await asyncio.wait([message], timeout=_QUIET_SECONDS)
                 if not message.done():
                     return
@@ -113,7 +112,7 @@ class _AlsServer:
 
 def _next(context: Any) -> "asyncio.Future[Any]":
     """The next message of a stream; one that waits while the stream is ended ends in an error."""
-    message = asyncio.ensure_future(context.read())
+    message: asyncio.Future[Any] = asyncio.ensure_future(context.read())
     message.add_done_callback(_forget)
     return message
 

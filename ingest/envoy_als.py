@@ -39,6 +39,7 @@ _METHODS: Final = (
 _PROTOCOLS: Final = ("HTTP", "HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3")
 _TLS_VERSIONS: Final = (None, "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _RBAC: Final = ("envoy.filters.http.rbac", "envoy.filters.network.rbac")
+_NO_RBAC: Final = (None, None)
 _MOST_KNOWN: Final = 1 << 14
 
 _NS: Final = 1_000_000_000
@@ -62,13 +63,13 @@ _ROW: Final = schema_of(
         ),
         **dict.fromkeys(("tls_version", "sni", "local_uri_san", "peer_uri_san"), pl.String),
         **dict.fromkeys(("rbac_result", "rbac_policy"), pl.String),
-        **dict.fromkeys(Reporter._fields, pl.String),
         "bytes_received": pl.UInt64,
         "bytes_sent": pl.UInt64,
         "status": pl.UInt32,
         "protocol": pl.String,
         **dict.fromkeys(("method", "path", "details", "grpc_status"), pl.String),
         "x_forwarded_for": pl.String,
+        **dict.fromkeys(Reporter._fields, pl.String),
     }
 )
 
@@ -100,12 +101,13 @@ class AlsDecoder:
         self._counts = counts
         self._tls: dict[bytes, tuple[str | None, ...]] = {b"": (None,) * 4}
         self._flags: dict[bytes, str | None] = {b"": None}
-        self._rbac: dict[bytes, tuple[str | None, str | None]] = {b"": (None, None)}
+        self._rbac: dict[bytes, tuple[str | None, str | None]] = {b"": _NO_RBAC}
 
     def decode(self, messages: Sequence[AlsMessage]) -> tuple[Decoded, int]:
         """Their flows in their order; and how many bytes they were."""
         rows: list[tuple[Any, ...]] = []
-        bad, faults, size = 0, [], 0
+        bad, size = 0, 0
+        faults: list[tuple[int, str]] = []
         for number, (sender, content) in enumerate(messages):
             size += len(content)
             try:
@@ -134,35 +136,26 @@ class AlsDecoder:
         self, message: StreamAccessLogsMessage, reporter: Reporter, rows: list[tuple[Any, ...]]
     ) -> int:
         """Append a row for each entry; how many have no time."""
-        before = len(rows)
-        entries: list[tuple[Common, tuple[Any, ...]]] = [
-            (http.common_properties, _of_http(http)) for http in message.http_logs.log_entry
-        ]
-        entries += [(tcp.common_properties, _of_tcp(tcp)) for tcp in message.tcp_logs.log_entry]
-        skipped = bad = 0
-        for common, own in entries:
-            if common.access_log_type not in _ENDS:
-                skipped += 1
-                continue
-            start = common.start_time
-            seconds = start.seconds
-            if not 0 < seconds < _LATEST:
-                bad += 1
-                continue
-            rows.append(
-                (
-                    seconds * _NS + start.nanos,
-                    _milliseconds(common),
-                    *self._of_common(common),
-                    *reporter,
-                    *own,
-                )
-            )
+        before, ended, unended = len(rows), [], 0
+        for http in message.http_logs.log_entry:
+            if http.common_properties.access_log_type in _ENDS:
+                ended.append((http.common_properties, _of_http(http)))
+            else:
+                unended += 1
+        for tcp in message.tcp_logs.log_entry:
+            if tcp.common_properties.access_log_type in _ENDS:
+                ended.append((tcp.common_properties, _of_tcp(tcp)))
+            else:
+                unended += 1
+        for common, own in ended:
+            if 0 < common.start_time.seconds < _LATEST:
+                rows.append(self._of_common(common) + own + reporter)
         self._counts["received"] += len(rows) - before
-        self._counts["skipped"] += skipped
-        return bad
+        self._counts["skipped"] += unended
+        return len(ended) - (len(rows) - before)
 
     def _of_common(self, common: Common) -> tuple[Any, ...]:
+        start = common.start_time
         remote = common.downstream_remote_address.socket_address
         direct = common.downstream_direct_remote_address.socket_address
         local = common.downstream_local_address.socket_address
@@ -170,20 +163,26 @@ class AlsDecoder:
         from_ = common.upstream_local_address.socket_address
         metadata = common.metadata
         return (
-            *(remote.address, remote.port_value, direct.address, direct.port_value),
-            *(local.address, local.port_value, host.address, host.port_value),
-            *(from_.address, from_.port_value),
+            start.seconds * _NS + start.nanos,
+            _milliseconds(common),
+            remote.address,
+            remote.port_value,
+            direct.address,
+            direct.port_value,
+            local.address,
+            local.port_value,
+            host.address,
+            host.port_value,
+            from_.address,
+            from_.port_value,
             common.upstream_cluster,
             common.route_name,
             common.upstream_transport_failure_reason,
             common.connection_termination_details,
             _known(self._flags, common.response_flags, _flags_of),
             *_known(self._tls, common.tls_properties, _tls_of),
-            *(
-                _known(self._rbac, metadata, _rbac_of)
-                if b".rbac" in metadata  # others are many, and of no use
-                else (None, None)
-            ),
+            # Of metadata there is much, and most of it of no use.
+            *(_known(self._rbac, metadata, _rbac_of) if b".rbac" in metadata else _NO_RBAC),
         )
 
 

@@ -14,19 +14,19 @@ class StreamAccessLogsMessage(_message.Message):
     identifier: Identifier
     http_logs: HttpLogs
     tcp_logs: TcpLogs
-    def __init__(self, identifier: _Optional[_Union[Identifier, _Mapping]] = ..., http_logs: _Optional[_Union[HttpLogs, _Mapping]] = ..., tcp_logs: _Optional[_Union[TcpLogs, _Mapping]] = ...) -> None: ...
+    def __init__(self, identifier: _Optional[_Union[Identifier, _Mapping[str, object]]] = ..., http_logs: _Optional[_Union[HttpLogs, _Mapping[str, object]]] = ..., tcp_logs: _Optional[_Union[TcpLogs, _Mapping[str, object]]] = ...) -> None: ...
 
 class HttpLogs(_message.Message):
     __slots__ = ("log_entry",)
     LOG_ENTRY_FIELD_NUMBER: _ClassVar[int]
     log_entry: _containers.RepeatedCompositeFieldContainer[HttpEntry]
-    def __init__(self, log_entry: _Optional[_Iterable[_Union[HttpEntry, _Mapping]]] = ...) -> None: ...
+    def __init__(self, log_entry: _Optional[_Iterable[_Union[HttpEntry, _Mapping[str, object]]]] = ...) -> None: ...
 
 class TcpLogs(_message.Message):
     __slots__ = ("log_entry",)
     LOG_ENTRY_FIELD_NUMBER: _ClassVar[int]
     log_entry: _containers.RepeatedCompositeFieldContainer[TcpEntry]
-    def __init__(self, log_entry: _Optional[_Iterable[_Union[TcpEntry, _Mapping]]] = ...) -> None: ...
+    def __init__(self, log_entry: _Optional[_Iterable[_Union[TcpEntry, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Identifier(_message.Message):
     __slots__ = ("node", "log_name")
@@ -34,7 +34,7 @@ class Identifier(_message.Message):
     LOG_NAME_FIELD_NUMBER: _ClassVar[int]
     node: Node
     log_name: str
-    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., log_name: _Optional[str] = ...) -> None: ...
+    def __init__(self, node: _Optional[_Union[Node, _Mapping[str, object]]] = ..., log_name: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("id", "cluster", "metadata")
@@ -44,7 +44,7 @@ class Node(_message.Message):
     id: str
     cluster: str
     metadata: Struct
-    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., metadata: _Optional[_Union[Struct, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., metadata: _Optional[_Union[Struct, _Mapping[str, object]]] = ...) -> None: ...
 
 class Struct(_message.Message):
     __slots__ = ("fields",)
@@ -54,7 +54,7 @@ class Struct(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: Value
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping[str, object]]] = ...) -> None: ...
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     fields: _containers.MessageMap[str, Value]
     def __init__(self, fields: _Optional[_Mapping[str, Value]] = ...) -> None: ...
@@ -75,7 +75,7 @@ class HttpEntry(_message.Message):
     protocol_version: int
     request: Request
     response: Response
-    def __init__(self, common_properties: _Optional[_Union[Common, _Mapping]] = ..., protocol_version: _Optional[int] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., response: _Optional[_Union[Response, _Mapping]] = ...) -> None: ...
+    def __init__(self, common_properties: _Optional[_Union[Common, _Mapping[str, object]]] = ..., protocol_version: _Optional[int] = ..., request: _Optional[_Union[Request, _Mapping[str, object]]] = ..., response: _Optional[_Union[Response, _Mapping[str, object]]] = ...) -> None: ...
 
 class TcpEntry(_message.Message):
     __slots__ = ("common_properties", "connection_properties")
@@ -83,7 +83,7 @@ class TcpEntry(_message.Message):
     CONNECTION_PROPERTIES_FIELD_NUMBER: _ClassVar[int]
     common_properties: Common
     connection_properties: Connection
-    def __init__(self, common_properties: _Optional[_Union[Common, _Mapping]] = ..., connection_properties: _Optional[_Union[Connection, _Mapping]] = ...) -> None: ...
+    def __init__(self, common_properties: _Optional[_Union[Common, _Mapping[str, object]]] = ..., connection_properties: _Optional[_Union[Connection, _Mapping[str, object]]] = ...) -> None: ...
 
 class Connection(_message.Message):
     __slots__ = ("received_bytes", "sent_bytes")
@@ -127,7 +127,7 @@ class Common(_message.Message):
     duration: Span
     connection_termination_details: str
     access_log_type: int
-    def __init__(self, downstream_remote_address: _Optional[_Union[Address, _Mapping]] = ..., downstream_local_address: _Optional[_Union[Address, _Mapping]] = ..., tls_properties: _Optional[bytes] = ..., start_time: _Optional[_Union[Span, _Mapping]] = ..., time_to_last_downstream_tx_byte: _Optional[_Union[Span, _Mapping]] = ..., upstream_remote_address: _Optional[_Union[Address, _Mapping]] = ..., upstream_local_address: _Optional[_Union[Address, _Mapping]] = ..., upstream_cluster: _Optional[str] = ..., response_flags: _Optional[bytes] = ..., metadata: _Optional[bytes] = ..., upstream_transport_failure_reason: _Optional[str] = ..., route_name: _Optional[str] = ..., downstream_direct_remote_address: _Optional[_Union[Address, _Mapping]] = ..., duration: _Optional[_Union[Span, _Mapping]] = ..., connection_termination_details: _Optional[str] = ..., access_log_type: _Optional[int] = ...) -> None: ...
+    def __init__(self, downstream_remote_address: _Optional[_Union[Address, _Mapping[str, object]]] = ..., downstream_local_address: _Optional[_Union[Address, _Mapping[str, object]]] = ..., tls_properties: _Optional[bytes] = ..., start_time: _Optional[_Union[Span, _Mapping[str, object]]] = ..., time_to_last_downstream_tx_byte: _Optional[_Union[Span, _Mapping[str, object]]] = ..., upstream_remote_address: _Optional[_Union[Address, _Mapping[str, object]]] = ..., upstream_local_address: _Optional[_Union[Address, _Mapping[str, object]]] = ..., upstream_cluster: _Optional[str] = ..., response_flags: _Optional[bytes] = ..., metadata: _Optional[bytes] = ..., upstream_transport_failure_reason: _Optional[str] = ..., route_name: _Optional[str] = ..., downstream_direct_remote_address: _Optional[_Union[Address, _Mapping[str, object]]] = ..., duration: _Optional[_Union[Span, _Mapping[str, object]]] = ..., connection_termination_details: _Optional[str] = ..., access_log_type: _Optional[int] = ...) -> None: ...
 
 class Span(_message.Message):
     __slots__ = ("seconds", "nanos")
@@ -141,7 +141,7 @@ class Address(_message.Message):
     __slots__ = ("socket_address",)
     SOCKET_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     socket_address: SocketAddress
-    def __init__(self, socket_address: _Optional[_Union[SocketAddress, _Mapping]] = ...) -> None: ...
+    def __init__(self, socket_address: _Optional[_Union[SocketAddress, _Mapping[str, object]]] = ...) -> None: ...
 
 class SocketAddress(_message.Message):
     __slots__ = ("address", "port_value")
@@ -180,7 +180,7 @@ class Response(_message.Message):
     response_body_bytes: int
     response_trailers: _containers.ScalarMap[str, str]
     response_code_details: str
-    def __init__(self, response_code: _Optional[_Union[UInt32, _Mapping]] = ..., response_body_bytes: _Optional[int] = ..., response_trailers: _Optional[_Mapping[str, str]] = ..., response_code_details: _Optional[str] = ...) -> None: ...
+    def __init__(self, response_code: _Optional[_Union[UInt32, _Mapping[str, object]]] = ..., response_body_bytes: _Optional[int] = ..., response_trailers: _Optional[_Mapping[str, str]] = ..., response_code_details: _Optional[str] = ...) -> None: ...
 
 class UInt32(_message.Message):
     __slots__ = ("value",)
@@ -198,13 +198,13 @@ class Tls(_message.Message):
     tls_sni_hostname: str
     local_certificate_properties: Certificate
     peer_certificate_properties: Certificate
-    def __init__(self, tls_version: _Optional[int] = ..., tls_sni_hostname: _Optional[str] = ..., local_certificate_properties: _Optional[_Union[Certificate, _Mapping]] = ..., peer_certificate_properties: _Optional[_Union[Certificate, _Mapping]] = ...) -> None: ...
+    def __init__(self, tls_version: _Optional[int] = ..., tls_sni_hostname: _Optional[str] = ..., local_certificate_properties: _Optional[_Union[Certificate, _Mapping[str, object]]] = ..., peer_certificate_properties: _Optional[_Union[Certificate, _Mapping[str, object]]] = ...) -> None: ...
 
 class Certificate(_message.Message):
     __slots__ = ("subject_alt_name",)
     SUBJECT_ALT_NAME_FIELD_NUMBER: _ClassVar[int]
     subject_alt_name: _containers.RepeatedCompositeFieldContainer[Name]
-    def __init__(self, subject_alt_name: _Optional[_Iterable[_Union[Name, _Mapping]]] = ...) -> None: ...
+    def __init__(self, subject_alt_name: _Optional[_Iterable[_Union[Name, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Name(_message.Message):
     __slots__ = ("uri",)
@@ -283,7 +283,7 @@ class Flags(_message.Message):
     OM: bool
     DF: bool
     DR: bool
-    def __init__(self, LH: _Optional[bool] = ..., UH: _Optional[bool] = ..., UT: _Optional[bool] = ..., LR: _Optional[bool] = ..., UR: _Optional[bool] = ..., UF: _Optional[bool] = ..., UC: _Optional[bool] = ..., UO: _Optional[bool] = ..., NR: _Optional[bool] = ..., DI: _Optional[bool] = ..., FI: _Optional[bool] = ..., RL: _Optional[bool] = ..., UAEX: _Optional[_Union[Unauthorized, _Mapping]] = ..., RLSE: _Optional[bool] = ..., DC: _Optional[bool] = ..., URX: _Optional[bool] = ..., SI: _Optional[bool] = ..., IH: _Optional[bool] = ..., DPE: _Optional[bool] = ..., UMSDR: _Optional[bool] = ..., RFCF: _Optional[bool] = ..., NFCF: _Optional[bool] = ..., DT: _Optional[bool] = ..., UPE: _Optional[bool] = ..., NC: _Optional[bool] = ..., OM: _Optional[bool] = ..., DF: _Optional[bool] = ..., DR: _Optional[bool] = ...) -> None: ...
+    def __init__(self, LH: _Optional[bool] = ..., UH: _Optional[bool] = ..., UT: _Optional[bool] = ..., LR: _Optional[bool] = ..., UR: _Optional[bool] = ..., UF: _Optional[bool] = ..., UC: _Optional[bool] = ..., UO: _Optional[bool] = ..., NR: _Optional[bool] = ..., DI: _Optional[bool] = ..., FI: _Optional[bool] = ..., RL: _Optional[bool] = ..., UAEX: _Optional[_Union[Unauthorized, _Mapping[str, object]]] = ..., RLSE: _Optional[bool] = ..., DC: _Optional[bool] = ..., URX: _Optional[bool] = ..., SI: _Optional[bool] = ..., IH: _Optional[bool] = ..., DPE: _Optional[bool] = ..., UMSDR: _Optional[bool] = ..., RFCF: _Optional[bool] = ..., NFCF: _Optional[bool] = ..., DT: _Optional[bool] = ..., UPE: _Optional[bool] = ..., NC: _Optional[bool] = ..., OM: _Optional[bool] = ..., DF: _Optional[bool] = ..., DR: _Optional[bool] = ...) -> None: ...
 
 class Unauthorized(_message.Message):
     __slots__ = ("reason",)

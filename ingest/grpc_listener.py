@@ -3,8 +3,8 @@
 Whoever asks `grpc.health.v1.Health/Check`, as Kubernetes does, is told that it serves.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
 import grpc
 import grpc.aio
@@ -79,7 +79,7 @@ def come_later(seconds: int = 1) -> tuple[tuple[str, bytes], ...]:
     return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # of the stubs alone
+class _Methods(grpc.GenericRpcHandler):
     def __init__(self, methods: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]) -> None:
         self._methods = methods
 
@@ -119,4 +119,6 @@ def _credentials(identity: Identity, mutual: bool) -> grpc.ServerCredentials:
     def changed() -> grpc.ServerCertificateConfiguration | None:
         return configuration() if identity.changed() else None
 
-    return grpc.dynamic_ssl_server_credentials(configuration(), changed, mutual)
+    # None is "as before"; the stubs do not know it.
+    fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", changed)
+    return grpc.dynamic_ssl_server_credentials(configuration(), fetch, mutual)

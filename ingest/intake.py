@@ -19,6 +19,9 @@ T = TypeVar("T")
 _GATHER_SECONDS: Final = 0.1
 """How long what comes is gathered: a few large batches cost much less than many small ones."""
 
+_PAUSE_SECONDS: Final = 0.02
+"""Or until nothing came for so long: then whoever sent it waits for an answer."""
+
 
 class Intake(Generic[T]):
     """A queue of things with a size. `limit`: bytes; one thing alone may be larger than that."""
@@ -70,7 +73,8 @@ class Intake(Generic[T]):
                     return []
             soon = time.monotonic() + _GATHER_SECONDS
             while self._queued < most and not self._waiting and not self._ended:
-                if not self._changed.wait(max(0.0, soon - time.monotonic())):
+                left = soon - time.monotonic()
+                if left <= 0 or not self._changed.wait(min(left, _PAUSE_SECONDS)):
                     break
             taken = []
             size = 0

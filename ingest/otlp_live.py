@@ -124,7 +124,7 @@ class _Exports:
 
 class _GrpcServer:
     def __init__(self, host: str, port: int, settings: ServerSettings, exports: _Exports) -> None:
-        method = grpc.unary_unary_rpc_method_handler(self._export)
+        method: Any = grpc.unary_unary_rpc_method_handler(self._export)
         methods = {_METHOD: method}
         self._listener = GrpcListener(host, port, settings, methods, calls=settings.streams)
         self._exports = exports
@@ -200,7 +200,7 @@ def open_otlp(url: str, settings: ServerSettings, envoy: EnvoySettings) -> Recei
     Errors: ConfigError for a URL, files of TLS or a format of Envoy that cannot be used.
     """
     host, port = listening_address(url, _PORT)
-    counts = dict.fromkeys(_NAMES, 0)
+    counts: dict[str, int] = dict.fromkeys(_NAMES, 0)
     intake: Intake[_Request] = Intake(settings.queue_bytes)
     exports = _Exports(settings, intake, counts)
     return _receiver(url, _GrpcServer(host, port, settings, exports), intake, envoy, counts)
@@ -213,7 +213,7 @@ def open_otlp_http(url: str, settings: ServerSettings, envoy: EnvoySettings) -> 
     went no further.
     """
     host, port = listening_address(url, _HTTP_PORT)
-    counts = dict.fromkeys((*_NAMES, "connections_open"), 0)
+    counts: dict[str, int] = dict.fromkeys((*_NAMES, "connections_open"), 0)
     intake: Intake[_Request] = Intake(settings.queue_bytes)
     exports = _Exports(settings, intake, counts)
     server = _HttpServer(host, port, settings, exports, counts)

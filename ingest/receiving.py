@@ -43,15 +43,15 @@ class Server(Protocol):
 class Takes(Protocol[T_contra]):
     """What becomes of received things, in the reader's thread."""
 
-    def decode(self, things: Sequence[T_contra]) -> tuple[Decoded, int]:
+    def decode(self, things: Sequence[T_contra], /) -> tuple[Decoded, int]:
         """Their flows, with faults numbered by the things; and how many bytes they were."""
         ...
 
-    def done(self, things: Sequence[T_contra]) -> None:
+    def done(self, things: Sequence[T_contra], /) -> None:
         """They were handed over."""
         ...
 
-    def lost(self, things: Sequence[T_contra]) -> None:
+    def lost(self, things: Sequence[T_contra], /) -> None:
         """They never will be: the reader is gone."""
         ...
 

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any, Final
 
-from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
+from envoy.service.accesslog.v3 import als_pb2  # type: ignore[import-untyped]
 from google.protobuf.json_format import Parse, ParseDict
 
 __all__ = ["HTTP", "IDENTIFIER", "METHOD", "SAMPLE", "TCP", "http", "message", "samples", "tcp"]
+
+# The messages are made at import, where no type checker looks.
+StreamAccessLogsMessage: Final[Any] = getattr(als_pb2, "StreamAccessLogsMessage")  # noqa: B009
 
 Json = dict[str, Any]
 
@@ -74,7 +77,8 @@ def message(*entries: Json, identifier: Json | None = None) -> bytes:
     content: Json = {kind: {"log_entry": list(entries)}} if entries else {}
     if identifier:
         content["identifier"] = identifier
-    return ParseDict(content, StreamAccessLogsMessage()).SerializeToString()
+    made: bytes = ParseDict(content, StreamAccessLogsMessage()).SerializeToString()
+    return made
 
 
 def samples() -> list[bytes]:

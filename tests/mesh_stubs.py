@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from hubble_stubs import CHANGES, ROOT
+from hubble_stubs import BARE_MAPPING, CHANGES, ROOT
 
 __all__ = ["NAMES", "generate"]
 
@@ -26,6 +26,8 @@ def generate(folder: Path) -> dict[str, str]:
             text, count = re.subn(pattern, instead, stubs[f"{name}_pb2.py"], flags=re.DOTALL)
             assert count == 1, f"protoc writes its stubs in another way now: no {pattern}"
             stubs[f"{name}_pb2.py"] = text
+        typed = re.sub(BARE_MAPPING, "_Mapping[str, object]", stubs[f"{name}_pb2.pyi"])
+        stubs[f"{name}_pb2.pyi"] = typed
     return stubs
 
 

@@ -8,8 +8,8 @@ import grpc
 import polars as pl
 import pytest
 from als_messages import IDENTIFIER, METHOD, http, message, samples, tcp
-from envoy.data.accesslog.v3 import accesslog_pb2
-from envoy.service.accesslog.v3 import als_pb2
+from envoy.data.accesslog.v3 import accesslog_pb2  # type: ignore[import-untyped]
+from envoy.service.accesslog.v3 import als_pb2  # type: ignore[import-untyped]
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from listening import Reading, TlsFolder, raw_channel, until
 from mesh_stubs import NAMES, generate
@@ -22,7 +22,7 @@ from sidelong.ingest.line_files import Decoded
 from sidelong.ingest.listening import ServerSettings
 
 CART, LEDGER = "spiffe://cluster.local/ns/shop/sa/cart", "spiffe://cluster.local/ns/pay/sa/ledger"
-QUICK = {"drain_seconds": 0.2}
+QUICK: dict[str, Any] = {"drain_seconds": 0.2}
 
 
 def decoded(*messages: bytes, counts: dict[str, int] | None = None) -> Decoded:
@@ -207,9 +207,9 @@ def test_what_a_real_envoy_sent_is_read_whole() -> None:
 # The messages themselves
 
 MESSAGES = {
-    "StreamAccessLogsMessage": als_pb2.StreamAccessLogsMessage.DESCRIPTOR,
-    "Flags": accesslog_pb2.ResponseFlags.DESCRIPTOR,
-    "Tls": accesslog_pb2.TLSProperties.DESCRIPTOR,
+    "StreamAccessLogsMessage": als_pb2.DESCRIPTOR.message_types_by_name["StreamAccessLogsMessage"],
+    "Flags": accesslog_pb2.DESCRIPTOR.message_types_by_name["ResponseFlags"],
+    "Tls": accesslog_pb2.DESCRIPTOR.message_types_by_name["TLSProperties"],
 }
 
 
@@ -294,7 +294,7 @@ def test_streams_beyond_the_limit_are_told_to_come_later() -> None:
         until(lambda: reading.source.counters()["streams_open"] == 1)
         with pytest.raises(grpc.RpcError) as refused:
             send(channel, message(http()))
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert reading.source.counters()["refused"] == 1
         stream.end()
 
@@ -304,7 +304,7 @@ def test_a_message_beyond_the_limit_ends_its_stream_only() -> None:
         other = Open(channel, message(http()))
         with pytest.raises(grpc.RpcError) as refused:
             send(channel, message(http(request={"path": "/" + "x" * 20_000})))
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         send(channel, message(http()))
         until(lambda: reading.attempts.height == 2)
         other.end()

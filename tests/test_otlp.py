@@ -69,7 +69,7 @@ LABELS: Final = {
     "route_name": "default",
 }
 NANOS: Final = 1795400307_763_793_000
-QUICK: Final = {"drain_seconds": 0.5, "wait_seconds": 0.2}
+QUICK: Final[Json] = {"drain_seconds": 0.5, "wait_seconds": 0.2}
 
 
 def pairs(values: Json) -> list[Json]:
@@ -374,7 +374,7 @@ def test_a_request_that_is_none_is_an_invalid_argument() -> None:
     with Reading(opened()) as reading, raw_channel(reading.port) as channel:
         with pytest.raises(grpc.RpcError) as refused:
             send(channel, b"\xff\xff\xff")
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         send(channel, GOOD)
         assert (reading.attempts.height, reading.bad.count) == (1, 1)
 
@@ -428,7 +428,7 @@ def test_a_request_beyond_the_limit_is_refused() -> None:
         big = as_protobuf(export(*[record(TEXT)] * 100))
         with pytest.raises(grpc.RpcError) as refused:
             send(channel, big)
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         send(channel, GOOD)
 
 
@@ -438,7 +438,7 @@ def test_a_call_may_be_compressed_but_not_beyond_the_limit() -> None:
         bomb = as_protobuf(export(record("x" * (50 << 20))))
         with pytest.raises(grpc.RpcError) as refused:
             send(channel, bomb, compression=grpc.Compression.Gzip)
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert reading.attempts.height == 1
 
 
@@ -449,7 +449,7 @@ def test_calls_beyond_the_limit_are_told_to_come_later() -> None:
         until(lambda: reading.source.counters()["requests_open"] == 1)
         with pytest.raises(grpc.RpcError) as refused:
             send(channel, GOOD)
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         reading.go.set()
         first.result(10)
 

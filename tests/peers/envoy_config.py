@@ -129,7 +129,7 @@ def cart_config(ports: Ports, sinks: Sinks, tls: Path) -> str:
     cache = "outbound|9000||cache.data.svc.cluster.local"
     vault = "outbound|9001||vault.data.svc.cluster.local"
     plain = "outbound|5432||db.data.svc.cluster.local"
-    routes = [
+    routes: list[dict[str, Any]] = [
         {"match": {"prefix": "/gone"}, "route": {"cluster": gone}},
         {"match": {"prefix": "/nowhere"}, "direct_response": {"status": 404}},
         {"match": {"prefix": "/"}, "route": {"cluster": ledger}},

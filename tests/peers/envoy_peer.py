@@ -49,7 +49,7 @@ class Request(NamedTuple):
 
 def envoy_program() -> Path:
     """Where the Envoy of the wheel is. Errors: PeerError when it is not installed."""
-    import envoy  # shared with xds-protos, whose __init__ may be the one that won
+    import envoy  # type: ignore[import-untyped]  # shared with xds-protos, whose __init__ may be the one that won
 
     for folder in envoy.__path__:
         program = Path(folder) / "_bin" / "envoy"
