@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -58,14 +58,13 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     """How far one source was written.
 
     newest_ns: the latest time among its flows. fingerprint, size_bytes: what the source was, if it
-    is a file, lest another one be resumed under its name. ended: whether all of it is here.
+    is a file, lest another one be resumed under its name.
     """
 
     position: int = 0
     newest_ns: int | None = None
     fingerprint: str | None = None
     size_bytes: int | None = None
-    ended: bool = False
 
 
 class FolderState(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +170,12 @@ class FlowFolder:
         with suppress(OSError):
             self._settle()
         return [Written(path, rows, len(content)) for path, content, rows in files]
+
+    def forget(self, sources: Iterable[str]) -> None:
+        """Keep no position of these any more, from the next commit on."""
+        gone = set(sources)
+        kept = {key: state for key, state in self.state.sources.items() if key not in gone}
+        self.state = msgspec.structs.replace(self.state, sources=kept)
 
     def rows_since(self, source: str, time_ns: int) -> Iterator[pl.DataFrame]:
         """What was written of a source at or after a time; files that cannot be read are empty."""

@@ -18,7 +18,7 @@ from sidelong.ingest.flow_folder import FlowFolder
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.live import is_url
 from sidelong.progress import Reading, total_bytes
-from sidelong.resuming import live_feed, recorded_feed, resume
+from sidelong.resuming import gone, live_feed, recorded_feed, resume
 from sidelong.terminal import Terminal, plural
 
 __all__ = ["collect"]
@@ -54,6 +54,7 @@ def collect(
     lanes = _lanes(inputs, format, settings)
     with FlowFolder(folder, free_bytes=chosen.free_megabytes << 20) as sink:
         feeds = [feed for lane in lanes for feed in lane]
+        sink.forget(gone(sink.state.sources))
         for feed in feeds:
             if told := resume(feed, sink, chosen.overlap_seconds):
                 terminal.say(f"sidelong: {told}")
@@ -114,7 +115,7 @@ def _lanes(inputs: Sequence[str], format: str | None, settings: Config) -> list[
     lanes = []
     for url in dict.fromkeys(inputs):
         if is_url(url):
-            lanes.append([live_feed(url, source) for source in open_inputs([url], None, settings)])
+            lanes.append([live_feed(source) for source in open_inputs([url], None, settings)])
     if files:
         lanes.append([recorded_feed(source) for source in open_inputs(files, format, settings)])
     return lanes

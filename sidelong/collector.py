@@ -172,15 +172,14 @@ class Collector:
             return None
         if isinstance(what, BaseException):
             return what
-        state = self._states.get(feed.key, feed.state)
         if what is None:
             self._read_before += feed.source.size_bytes or 0
-            self._note(feed, msgspec.structs.replace(state, ended=True))
             return None
-        self._hold(feed, what, state)
+        self._hold(feed, what)
         return None
 
-    def _hold(self, feed: Feed, batch: Batch, state: SourceState) -> None:
+    def _hold(self, feed: Feed, batch: Batch) -> None:
+        state = self._states.get(feed.key, feed.state)
         flows = feed.known.drop(batch.flows) if feed.known else batch.flows
         self.tally.add(replace(batch, flows=flows, read_bytes=self._read_before + batch.read_bytes))
         newest = state.newest_ns
@@ -192,7 +191,7 @@ class Collector:
             if isinstance(latest, int):
                 # A time ahead of all clocks must not hide what comes after it.
                 newest = max(newest or 0, min(latest, time.time_ns()))
-        at = msgspec.structs.replace(state, position=batch.position, newest_ns=newest, ended=False)
+        at = msgspec.structs.replace(state, position=batch.position, newest_ns=newest)
         self._note(feed, at)
 
     def _note(self, feed: Feed, state: SourceState) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,7 +15,7 @@ from sidelong.ingest.line_files import LineFile
 from sidelong.ingest.pcap import PcapFile
 from sidelong.ingest.source import Source
 
-__all__ = ["live_feed", "recorded_feed", "resume"]
+__all__ = ["gone", "live_feed", "recorded_feed", "resume"]
 
 _NS: Final = 1_000_000_000
 _A_TIME: Final = 10**18  # positions beyond are nanoseconds: 2001 and later
@@ -25,9 +26,9 @@ _APPENDED: Final = (LineFile, PcapFile)
 than they were written."""
 
 
-def live_feed(url: str, source: Source) -> Feed:
+def live_feed(source: Source) -> Feed:
     """A live source, to be called by its URL without who we are."""
-    parts = urlsplit(url)
+    parts = urlsplit(source.name)
     key = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     return Feed(key, source, close=getattr(source, "close", None))
 
@@ -61,19 +62,26 @@ def resume(feed: Feed, folder: FlowFolder, overlap_seconds: int) -> str | None:
     return f"{name} has changed: what {folder.path} has of it already is left out"
 
 
+def gone(sources: Iterable[str]) -> Iterator[str]:
+    """Those of the sources that are files and not there any more, such as rotated logs."""
+    for key in sources:
+        if key.startswith("file:") and not os.path.exists(key.removeprefix("file:")):
+            yield key
+
+
 def _resume_live(feed: Feed, before: SourceState, folder: FlowFolder, overlap_ns: int) -> None:
     """Go on from where the files end; for a source that resumes by time, from a little before.
 
     Its flows come nearly in the order of time, not strictly: a node that lagged has earlier ones
     to tell yet. What it tells again is known from the files.
     """
-    feed.state = msgspec.structs.replace(before, ended=False)
+    feed.state = before
     if before.newest_ns is None:
         return
     reached = before.newest_ns
     if before.position > _A_TIME:
         reached = min(reached, before.position)
-        feed.state = msgspec.structs.replace(feed.state, position=reached - overlap_ns)
+        feed.state = msgspec.structs.replace(before, position=reached - overlap_ns)
     known = folder.rows_since(feed.key, reached - overlap_ns)
     feed.known = KnownRows(known, reached + overlap_ns)
 

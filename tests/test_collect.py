@@ -169,6 +169,19 @@ def test_another_file_of_the_same_name_is_collected_from_its_start(
     assert "is another file than the one collected before" in capsys.readouterr().err
 
 
+def test_the_position_in_a_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    folder = tmp_path / "flows"
+    for name in ("a.log", "b.log"):
+        log = tmp_path / name
+        log.write_text(hubble_line(1))
+        assert run(["collect", str(log), "--to", str(folder)]) == 0
+        log.unlink()
+    kept = (folder / ".collect" / "state.json").read_text()
+    assert "b.log" in kept
+    assert "a.log" not in kept
+    assert read(folder).height == 2
+
+
 def test_several_files_make_one_stream(tmp_path: Path) -> None:
     told = stream(60)
     for name, rows in (("b", told[::2]), ("a", told[1::2])):
@@ -364,6 +377,26 @@ def test_the_end_may_use_the_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyP
         threading.Timer(0.5, stop.set).start()
         collector.run(stop)
     assert same_rows(read(tmp_path), stream(100))
+
+
+def test_a_stop_while_it_waits_for_room_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 40, 0, 10 << 20))
+    stop = threading.Event()
+    source = ScriptedLive(stream(1_000), endless=True)
+    said: list[str] = []
+    with FlowFolder(tmp_path, free_bytes=1 << 30) as sink:
+        chosen = CollectSettings(rotate_rows=200)
+        collector = Collector([[feed(source)]], sink, chosen, say=said.append)
+        running = threading.Thread(target=collector.run, args=(stop,))
+        running.start()
+        until(lambda: said)
+        stop.set()
+        running.join(30)
+    seen = read(tmp_path)
+    assert seen.height == source.given
+    assert same_rows(seen, stream(seen.height))
 
 
 def test_what_cannot_be_written_at_the_end_is_said(
