@@ -200,9 +200,10 @@ class HubbleLive:
                 decoded = self._decoder.decode(messages, self._messages)
                 self._messages += len(messages)
                 self._bytes = read_before + pump.taken_bytes
+                otherwise = self._told(decoded)
                 yield self._batch(decoded, overlap)
                 yielded = self._monotonic()
-                if self._told(decoded):
+                if otherwise:
                     return
             elif pump.exhausted:
                 return

@@ -15,6 +15,7 @@ __all__ = ["METHOD", "Pump"]
 METHOD: Final = "/observer.Observer/GetFlows"
 
 _FULL_SECONDS: Final = 0.2
+_STEP_BYTES: Final = 256 << 10
 _LAST_SECONDS: Final = 5.0
 
 
@@ -22,7 +23,7 @@ class Pump:
     """The messages of one call as they came, serialized. Close it, which closes the channel too.
 
     enough: at how many waiting messages `take` should not wait any longer. most_rows, most_bytes:
-    how much may wait; one message may be over. `taken_bytes` counts what was taken.
+    how much may wait, and one message or 256 KiB over. `taken_bytes` counts what was taken.
     """
 
     def __init__(
@@ -90,19 +91,15 @@ class Pump:
 
     def _receive(self) -> None:
         append, waiting, enough = self._waiting.append, self._waiting, self._enough
-        most_rows, most_bytes = self._most_rows, self._most_bytes
+        fresh = 0
         try:
             for message in self._call:
                 append(message)
-                self._received_bytes += len(message)
-                waits = len(waiting)
-                if waits >= enough:
-                    if waits == enough:
-                        self._news.set()
-                    if waits >= most_rows:
-                        self._wait_for_room()
-                if self._received_bytes - self.taken_bytes >= most_bytes:
-                    self._wait_for_room()
+                fresh += len(message)
+                if fresh >= _STEP_BYTES or len(waiting) >= enough:
+                    self._received_bytes += fresh
+                    fresh = 0
+                    self._account()
             self._complete = True
         except grpc.RpcError as error:
             if not self._closed:  # else it is we who ended the call
@@ -111,11 +108,19 @@ class Pump:
             self.ended = True
             self._news.set()
 
+    def _account(self) -> None:
+        waits = len(self._waiting)
+        if waits >= self._enough and not self._news.is_set():
+            self._news.set()
+        if self._full():
+            self._wait_for_room()
+
+    def _full(self) -> bool:
+        waits = self._received_bytes - self.taken_bytes
+        return len(self._waiting) >= self._most_rows or waits >= self._most_bytes
+
     def _wait_for_room(self) -> None:
         self._news.set()
-        while not self._closed and (
-            len(self._waiting) >= self._most_rows
-            or self._received_bytes - self.taken_bytes >= self._most_bytes
-        ):
+        while self._full() and not self._closed:
             self._room.clear()
             self._room.wait(_FULL_SECONDS)
