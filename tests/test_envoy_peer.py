@@ -19,11 +19,11 @@ from sidelong.ingest.als_live import open_als
 from sidelong.ingest.envoy_logs import EnvoySettings
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.listening import ServerSettings
-from sidelong.ingest.otlp_live import open_otlp
+from sidelong.ingest.otlp_live import open_otlp, open_otlp_http
 from sidelong.ingest.settings import InputSettings
 
 REQUESTS: Final = 5_000
-WAYS: Final = ("text", "json", "als", "otlp")
+WAYS: Final = ("text", "json", "als", "otlp", "otlp+http")
 ENVOY: Final = EnvoySettings(
     format=TEXT_FORMAT, json={operator: key for key, operator in JSON_KEYS.items()}
 )
@@ -101,7 +101,13 @@ def run(envoy_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with ExitStack() as stack:
         als = stack.enter_context(Reading(open_als("als://localhost:0", SERVER)))
         otlp = stack.enter_context(Reading(open_otlp("otlp://localhost:0", SERVER, ENVOY)))
-        pair = stack.enter_context(EnvoyPair(folder, als=als.port, otlp=otlp.port))
+        over_http = stack.enter_context(
+            Reading(open_otlp_http("otlp+http://localhost:0", SERVER, ENVOY))
+        )
+        live = {"als": als, "otlp": otlp, "otlp+http": over_http}
+        pair = stack.enter_context(
+            EnvoyPair(folder, als=als.port, otlp=otlp.port, otlp_http=over_http.port)
+        )
         statuses = pair.requests([ordinary(number) for number in range(REQUESTS)])
         statuses += pair.requests(
             [
@@ -117,20 +123,16 @@ def run(envoy_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
         entries = 2 * REQUESTS + 8 + 6  # of both, of cart alone for /gone, /nowhere, plain, refused
         until(lambda: written(pair, "access.log") == entries)
         until(lambda: written(pair, "access.json") == entries)
-        until(lambda: logged(pair) == entries)
+        for reading in live.values():
+            until(lambda one=reading: one.source.counters()["received"] >= entries)  # type: ignore[misc]
         stats = pair.stats("access_logs")
-        als.end()
-        otlp.end()
+        for reading in live.values():
+            reading.end()
         text, bad_text = stored(folder, "access.log")
         as_json, bad_json = stored(folder, "access.json")
         yield Run(
-            {"text": text, "json": as_json, "als": als.flows, "otlp": otlp.flows},
-            {
-                "text": bad_text,
-                "json": bad_json,
-                "als": als.bad.count,
-                "otlp": otlp.bad.count,
-            },
+            {"text": text, "json": as_json, **{way: one.flows for way, one in live.items()}},
+            {"text": bad_text, "json": bad_json, **{way: o.bad.count for way, o in live.items()}},
             stats,
             statuses,
         )
@@ -163,7 +165,9 @@ def test_the_servers_proxy_tells_both_principals(run: Run, way: str) -> None:
     assert set(attempts["encrypted"]) == {True}
 
 
-@pytest.mark.parametrize("way", ["text", "json", "otlp"])  # ALS tells none of upstream TLS
+@pytest.mark.parametrize(
+    "way", [way for way in WAYS if way != "als"]
+)  # ALS tells none of upstream TLS
 def test_the_clients_proxy_tells_both_principals(run: Run, way: str) -> None:
     attempts = items(run.attempts(way, "outbound"))
     assert set(attempts["src_principal"]) == {CART}

@@ -3,7 +3,8 @@
     shop/cart    outbound HTTP and TCP listeners, plain on loopback as iptables would lead to them
     pay/ledger   inbound HTTP and TCP listeners with mutual TLS and RBAC, and the application
 
-Each writes every request to four places at once: a text file, a JSON file, gRPC ALS and OTLP.
+Each writes every request to all its places at once: a text file, a JSON file, gRPC ALS, OTLP over
+gRPC and, where it is asked for, OTLP over HTTP.
 """
 
 import json
@@ -95,12 +96,14 @@ TEXT_FORMAT: Final = f"{_ISTIO_TEXT} {' '.join(_SANS)}"
 class Sinks:
     """Where the access logs of one Envoy go: ports on loopback, and a folder for the files.
 
-    buffer_bytes, flush_seconds: how Envoy gathers entries before it sends them.
+    otlp_http: None leaves it out, for Envoy counts it together with `otlp`. buffer_bytes,
+    flush_seconds: how Envoy gathers entries before it sends them.
     """
 
     folder: Path
     als: int
     otlp: int
+    otlp_http: int | None = None
     buffer_bytes: int = 16 << 10
     flush_seconds: float = 0.2
 
@@ -231,6 +234,7 @@ def _bootstrap(
                     *clusters,
                     _cluster("als", sinks.als, http2=True),
                     _cluster("otlp", sinks.otlp, http2=True),
+                    *([_cluster("otlp_http", sinks.otlp_http)] if sinks.otlp_http else []),
                 ],
             },
         }
@@ -417,11 +421,13 @@ def _logs(sinks: Sinks, kind: str) -> list[dict[str, Any]]:
         "grpc_service": {"envoy_grpc": {"cluster_name": "als"}},
         **buffered,
     }
+    ways: list[dict[str, Any]] = [{"grpc_service": {"envoy_grpc": {"cluster_name": "otlp"}}}]
+    if sinks.otlp_http:
+        ways.append({"http_service": {"http_uri": _over_http(sinks.otlp_http)}})
     als = "HttpGrpcAccessLogConfig" if kind == "http" else "TcpGrpcAccessLogConfig"
     text_json = {**LABELS, **JSON_KEYS}
     otlp = {
         "log_name": "otel_envoy_accesslog",
-        "grpc_service": {"envoy_grpc": {"cluster_name": "otlp"}},
         "disable_builtin_labels": True,
         "body": {"string_value": _ISTIO_TEXT + "\n"},
         "attributes": {
@@ -436,11 +442,19 @@ def _logs(sinks: Sinks, kind: str) -> list[dict[str, Any]]:
         _log("file", _file(sinks.folder / "access.log", "text", TEXT_FORMAT + "\n")),
         _log("file", _file(sinks.folder / "access.json", "json", text_json)),
         _log(f"{kind}_grpc", _typed(f"{_LOG}.grpc.v3.{als}", common_config=grpc)),
-        _log(
-            "open_telemetry",
-            _typed(f"{_LOG}.open_telemetry.v3.OpenTelemetryAccessLogConfig", **otlp),
+        *(
+            _log(
+                "open_telemetry",
+                _typed(f"{_LOG}.open_telemetry.v3.OpenTelemetryAccessLogConfig", **way, **otlp),
+            )
+            for way in ways
         ),
     ]
+
+
+def _over_http(port: int) -> dict[str, str]:
+    uri = f"http://127.0.0.1:{port}/v1/logs"
+    return {"uri": uri, "cluster": "otlp_http", "timeout": "10s"}
 
 
 def _log(name: str, config: dict[str, Any]) -> dict[str, Any]:

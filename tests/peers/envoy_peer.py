@@ -74,7 +74,8 @@ def free_ports(count: int) -> list[int]:
 class EnvoyPair:
     """Two Envoys that run: shop/cart's and pay/ledger's.
 
-    folder: for logs and certificates. als, otlp: ports of the sinks, which need not listen yet.
+    folder: for logs and certificates. als, otlp, otlp_http: ports of the sinks, which need not
+    listen yet.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class EnvoyPair:
         *,
         als: int,
         otlp: int,
+        otlp_http: int | None = None,
         buffer_bytes: int = 16 << 10,
         flush_seconds: float = 0.2,
     ) -> None:
@@ -98,7 +100,7 @@ class EnvoyPair:
         for name, config in (("cart", cart_config), ("ledger", ledger_config)):
             logs = folder / name
             logs.mkdir()
-            sinks = Sinks(logs, als, otlp, buffer_bytes, flush_seconds)
+            sinks = Sinks(logs, als, otlp, otlp_http, buffer_bytes, flush_seconds)
             self.sidecars[name] = Sidecar(logs, config(self.ports, sinks, tls))
 
     def __enter__(self) -> Self:
