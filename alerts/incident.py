@@ -4,7 +4,9 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+import msgspec
 
 __all__ = [
     "Actor",
@@ -90,6 +92,11 @@ class Incident:
             moment: datetime = getattr(self, name)
             plain[name] = moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
         return plain
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Self:
+        """The incident that `to_dict` gave. Errors: ValueError, naming the field."""
+        return msgspec.convert(plain, cls)
 
 
 def incident_id(kind: str, actor: str, detected_ns: int) -> str:
