@@ -43,7 +43,7 @@ class CollectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     SIGTERM may take.
     """
 
-    rotate_rows: _Count = 500_000
+    rotate_rows: _Count = 200_000
     rotate_megabytes: _Count = 128
     rotate_seconds: _Count = 60
     free_megabytes: Annotated[int, msgspec.Meta(ge=0)] = 1024

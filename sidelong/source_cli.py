@@ -29,7 +29,7 @@ __all__ = ["collect", "doctor"]
     heading="Output",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Write a file once so many flows are held.  [default: 500000]",
+    help="Write a file once so many flows are held.  [default: 200000]",
 )
 @option(
     "--rotate-seconds",
