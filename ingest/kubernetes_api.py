@@ -175,6 +175,8 @@ class ApiServer:
     def events(self, resource: Resource, version: str) -> Iterator[tuple[str, msgspec.Raw]]:
         """What happens to a resource from this version on, until the server ends the watch.
 
+        It also ends when nothing comes for the set time: the connection may be dead, or the server
+        has nothing to say, and either way the next watch tells what happened since.
         The first is of the kind `OPENED`: there is nothing to tell yet, but the server listens.
         Errors: ApiBroken, ApiRefused, ApiGone.
         """
@@ -188,7 +190,7 @@ class ApiServer:
         silence = self._settings.silence_seconds
         with self._get(resource.path, query, accept, silence) as response:
             yield OPENED, msgspec.Raw(b"{}")
-            for line in _lines(response):
+            for line in _until_quiet(_lines(response)):
                 try:
                     event = msgspec.json.decode(line, type=_Event)
                 except msgspec.DecodeError as error:
@@ -280,6 +282,13 @@ def _lines(response: "BaseHTTPResponse") -> Iterator[bytes]:
         size += len(rest)
         if size > _LINE_BYTES:
             raise ApiGarbled(f"a line of its watch is longer than {_LINE_BYTES >> 20} MiB")
+
+
+def _until_quiet(lines: Iterator[bytes]) -> Iterator[bytes]:
+    from urllib3.exceptions import ReadTimeoutError
+
+    with suppress(ReadTimeoutError):
+        yield from lines
 
 
 def _ended(status: msgspec.Raw) -> ApiGone | ApiBroken:

@@ -219,11 +219,12 @@ def test_a_server_that_starts_slowly_is_waited_for(cluster: Watched) -> None:
 
 
 def test_a_watch_on_which_nothing_comes_is_begun_anew(cluster: Watched) -> None:
-    with cluster.watch(silence_seconds=0.3) as watch:
-        soon(lambda: watch.counters()["reconnects"] > 6)
+    with cluster.watch(silence_seconds=0.7) as watch:
+        soon(lambda: sum("watch=1" in path for path in cluster.fake.asked) > 12)
         cluster.fake.put("Pod", pod("a", "10.0.0.1"))
         soon(lambda: held(watch, "10.0.0.1") == "shop/a")
-    assert watch.counters()["relists"] == 0
+        counters = watch.counters()
+    assert (counters["relists"], counters["reconnects"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
