@@ -48,11 +48,11 @@ def cilium_allow_list(
     for direction in directions:
         side = "from" if direction == "ingress" else "to"
         rules: list[dict[str, Any]] = [{f"{side}Endpoints": [own]}]
-        if direction == "egress":
+        if direction == "egress" and not selectors.is_resolver(needs.workload):
             rules += _dns(needs.servers, selectors, ["*"])
             rules += _rules(side, _without_dns(needs.egress), selectors)
         else:
-            rules += _rules(side, needs.ingress, selectors)
+            rules += _rules(side, getattr(needs, direction), selectors)
         spec[direction] = rules
     return _policy(
         needs.workload, selectors, ("needs",) if len(directions) > 1 else directions, spec

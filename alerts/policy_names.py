@@ -121,6 +121,10 @@ class Selectors:
             return network
         return Far("domain", identity) if _DOMAIN.match(identity) else Far("unknown", identity)
 
+    def is_resolver(self, workload: str) -> bool:
+        """Whether it is the cluster's DNS, which must reach servers elsewhere."""
+        return workload == self.resolver or workload in _RESOLVERS
+
     def account(self, workload: str) -> str:
         """The service account of a workload, taken to be called like it unless manifests tell."""
         parts = workload_parts(workload)

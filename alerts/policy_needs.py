@@ -72,6 +72,16 @@ class Needs:
         )
 
 
+# What a resolver forwards is decided by who asks it; a quiet baseline may hold none of it.
+_UPSTREAM: Final = tuple(
+    Need(
+        Far("network", everywhere),
+        (Ports("TCP", DNS_PORT, DNS_PORT), Ports("UDP", DNS_PORT, DNS_PORT)),
+    )
+    for everywhere in ("0.0.0.0/0", "::/0")
+)
+
+
 class Acquaintances:
     """A baseline by workload, sorted once: a policy may be asked for with every incident."""
 
@@ -88,6 +98,8 @@ class Acquaintances:
         nobody = self._contacts.clear()
         egress, lost_out = _needs(self._by_actor.get(workload, nobody), "peer", selectors)
         ingress, lost_in = _needs(self._by_peer.get(workload, nobody), "actor", selectors)
+        if selectors.is_resolver(workload):
+            egress = tuple(sorted({*egress, *_UPSTREAM}))
         names = {*self._names.get(workload, ()), *_domains(egress)}
         return Needs(
             workload=workload,
