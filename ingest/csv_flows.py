@@ -83,13 +83,9 @@ class CsvLines:
         filled = self._records(lines)
         if not filled.size:
             return Decoded(empty_flows())
-        text, good, separator = self._plain(lines, filled)
+        rows, good = self._rows(lines, filled)
         odd = np.setdiff1d(filled, good)
         faults = [(line, f"it has not {len(self._columns):,} fields") for line in odd[:SAMPLES]]
-        theirs = tuple(dict.fromkeys(settings.columns.values()))
-        rows = columns_of(
-            text, good.size, self._columns, theirs, separator=separator, unset=settings.unset
-        )
         found = _checked(rows, settings)
         faults += [(good[row], why) for row, why in found.faults]
         placed = sorted((block.start + int(lines.starts[line]), why) for line, why in faults)
@@ -106,24 +102,36 @@ class CsvLines:
         names = [line for line in alike.tolist() if lines.line(line) == self._first]
         return np.setdiff1d(filled, np.array(names, np.int64))
 
-    def _plain(
+    def _rows(
         self, lines: SeparatedLines, filled: NDArray[np.int64]
-    ) -> tuple[bytes, NDArray[np.int64], str]:
-        """The text of the lines that have as many fields as the first, which they are, and what
-        separates their fields. Quotes are gone.
+    ) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+        """The columns that are mapped, of the lines that have as many fields as the first, which
+        they are.
         """
+        quoted = lines.fields(filled, _QUOTE) > 1
+        plain, others = filled[~quoted], filled[quoted]
         delimiter, width = self._settings.delimiter, len(self._columns)
-        if not (lines.fields(filled, _QUOTE) > 1).any():
-            good = filled[lines.fields(filled, delimiter.encode()[0]) == width]
-            return lines.joined(good), good, delimiter
-        rows = [fields_of(lines.line(line), delimiter) for line in filled.tolist()]
-        good = filled[np.array([len(row) == width for row in rows])]
+        plain = plain[lines.fields(plain, delimiter.encode()[0]) == width]
+        rows = self._parsed(lines.joined(plain), plain.size, delimiter)
+        if not others.size:
+            return rows, plain
+        fields = [fields_of(lines.line(line), delimiter) for line in others.tolist()]
+        fit = np.array([len(row) == width for row in fields])
         texts = (
             _APART.join(field.replace(_APART, " ") for field in row)
-            for row in rows
+            for row in fields
             if len(row) == width
         )
-        return "".join(f"{text}\n" for text in texts).encode(), good, _APART
+        text = "".join([*(f"{row}\n" for row in texts)]).encode()
+        both = pl.concat([rows, self._parsed(text, int(fit.sum()), _APART)])
+        good = np.concatenate([plain, others[fit]])
+        order = np.argsort(good)
+        return both[pl.Series(order)], good[order]
+
+    def _parsed(self, text: bytes, count: int, separator: str) -> pl.DataFrame:
+        theirs = tuple(dict.fromkeys(self._settings.columns.values()))
+        unset = self._settings.unset
+        return columns_of(text, count, self._columns, theirs, separator=separator, unset=unset)
 
 
 def _checked(rows: pl.DataFrame, settings: CsvSettings) -> Checked:

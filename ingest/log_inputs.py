@@ -1,6 +1,7 @@
 """Files of flow logs as sources: Zeek, NetObserv, goflow2, nfdump, AWS VPC flow logs, CSV."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -60,7 +61,7 @@ def _goflow2(file: InputFile, _: InputSettings) -> Source:
 
 
 def _nfdump(file: InputFile, _: InputSettings) -> Source:
-    if file.head(HEAD_BYTES)[0].lstrip().startswith(b"["):
+    if re.match(rb"\s*(?:\[|\{[ \t\r]*\n)", file.head(HEAD_BYTES)[0]):  # a field a line
         return NfdumpArray(file.name, file.open, file.size_bytes)
     return UnorderedFile(file.name, file.open, file.size_bytes, NfdumpLines)
 

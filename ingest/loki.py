@@ -45,7 +45,7 @@ class LokiAnswer:
     size_bytes: int | None
     decoder: Callable[[], FlatJson]
     rows_per_batch: int = 1 << 18
-    held_rows: int = 1 << 20
+    held_rows: int = 1 << 19
 
     def batches(self, since: int = 0) -> Iterator[Batch]:
         """The flows after position `since`; lines that cannot be read are counted in `bad`."""

@@ -1,7 +1,7 @@
 """NetFlow and IPFIX as nfdump prints them in JSON: `TZ=UTC nfdump -r FILE -o json`.
 
 The format of nfcapd's files is nfdump's own affair and changes with it, so reading them is left to
-it. It prints one array with a field a line; some versions print an object a line with -o ndjson.
+it. It prints a field a line; some versions print an object a line with -o ndjson.
 Times bear no offset and are taken for UTC.
 
 Source: nfdump 1.7, `src/output/output_json.c`.
@@ -109,7 +109,7 @@ def _flows(rows: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class NfdumpArray:
-    """Flows out of the array that nfdump prints, in the order of time.
+    """Flows out of the objects that nfdump prints, a field a line, in the order of time.
 
     open: gives the decompressed bytes from their start. rows_per_batch: how many flows are given
     out at once. held_rows: how many are sorted in memory. A position is as in `in_order`.
@@ -119,7 +119,7 @@ class NfdumpArray:
     open: Callable[[], BinaryIO]
     size_bytes: int | None
     rows_per_batch: int = 1 << 18
-    held_rows: int = 1 << 20
+    held_rows: int = 1 << 19
 
     def batches(self, since: int = 0) -> Iterator[Batch]:
         """The flows after position `since`; objects that cannot be read are counted in `bad`."""
@@ -128,9 +128,10 @@ class NfdumpArray:
 
     def _parts(self) -> Iterator[Part]:
         with self.open() as stream, NfdumpLines() as decoder:
-            rest, at, last = b"", 0, b""
+            rest, at, first, last = b"", 0, b"", b""
             while chunk := stream.read(_CHUNK):
                 text = rest + chunk
+                first = first or text.lstrip()[:1]
                 last = text.rstrip()[-1:] or last
                 done = 0
                 objects: list[bytes] = []
@@ -146,7 +147,8 @@ class NfdumpArray:
             objects, starts = [], []
             _put(rest, at, objects, starts)
             yield self._part(decoder, objects, starts, consumed(stream, at + len(rest)))
-            if why := damage(stream) or ("" if last in (b"]", b"") else "cut off in its array"):
+            ended = last == (b"]" if first == b"[" else b"}")  # without brackets by -q
+            if why := damage(stream) or ("cut off" if first and not ended else ""):
                 bad = BadRows(1, (f"{self.name}: {why}; what came before was read",))
                 yield Part(empty_flows(), bad, consumed(stream, at))
 

@@ -20,7 +20,7 @@ from sidelong.ingest.source import BadRows, Batch
 
 __all__ = ["Part", "Spool", "in_order"]
 
-_MEMORY: Final = "1GB"  # of DuckDB, beyond what is held here
+_MEMORY: Final = "512MB"  # of DuckDB, beyond what is held here
 _JOINED: Final = ("tells", "unless_told")
 _TIMES: Final = ("time", "end")
 _BROKEN: Final = (pl.exceptions.PolarsError, duckdb.Error, OSError)
@@ -152,6 +152,7 @@ class Spool:
                     "autoload_known_extensions": False,
                 }
             ) as connection:
+                connection.execute("SET enable_progress_bar = false")  # it goes to standard output
                 connection.execute(
                     f"COPY (SELECT {columns} FROM read_parquet($runs) AS rows "
                     "WHERE unless_told IS NULL OR NOT EXISTS (SELECT 1 FROM read_parquet($runs) "

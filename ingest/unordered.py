@@ -49,7 +49,7 @@ class UnorderedFile:
     size_bytes: int | None
     decoder: Callable[[], AbstractContextManager[HeadedDecoder]]
     rows_per_batch: int = 1 << 18
-    held_rows: int = 1 << 20
+    held_rows: int = 1 << 19
     block_bytes: int = 8 << 20
 
     def batches(self, since: int = 0) -> Iterator[Batch]:

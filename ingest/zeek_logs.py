@@ -41,7 +41,7 @@ class ZeekLogs:
     name: str
     logs: Sequence[ZeekLog]
     rows_per_batch: int = 1 << 18
-    held_rows: int = 1 << 20
+    held_rows: int = 1 << 19
     block_bytes: int = 8 << 20
 
     @property
