@@ -1,30 +1,31 @@
 """An HTTP/1.1 server for requests with a body, small on purpose: one handler, everything bounded.
 
 Kept-alive connections, Content-Length and chunked bodies, `Expect: 100-continue` and gzip are
-understood; what is not plainly HTTP/1.1 is turned away. Source: RFC 9112.
+understood; what is refused, and why, is told by http_wire.py.
 """
 
 import asyncio
-import re
 import ssl
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from sidelong.errors import SourceError
+from sidelong.ingest.http_wire import (
+    HEAD_BYTES,
+    Refusal,
+    content_type,
+    read_body,
+    read_head,
+    unpacked,
+)
 from sidelong.ingest.listening import Identity, ServerSettings
 
 __all__ = ["Answer", "HttpListener", "HttpRequest"]
 
-_HEAD_BYTES: Final = 16 << 10
 _IDLE_SECONDS: Final = 120
 _BODY_SECONDS: Final = 30
-_START: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) (/[\x21-\x7e]*) HTTP/1\.([01])")
-_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
-_SINGLE: Final = (b"content-length", b"transfer-encoding", b"content-type", b"content-encoding")
 
 
 class HttpRequest(NamedTuple):
@@ -38,7 +39,7 @@ class HttpRequest(NamedTuple):
     @property
     def content_type(self) -> str:
         """The media type of the body, without parameters."""
-        return _content_type(self.headers)
+        return content_type(self.headers)
 
 
 class Answer(NamedTuple):
@@ -48,14 +49,6 @@ class Answer(NamedTuple):
     content_type: str = "text/plain"
     body: bytes = b""
     retry_seconds: int | None = None
-
-
-class _Refusal(Exception):
-    """A request that goes no further; the connection ends with the answer."""
-
-    def __init__(self, status: HTTPStatus, why: str) -> None:
-        super().__init__(why)
-        self.answer = Answer(status, body=why.encode())
 
 
 class HttpListener:
@@ -88,6 +81,7 @@ class HttpListener:
         self._idle: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
         self._ending = False
+        self._held = 0  # bytes of bodies that have begun and not ended
 
     async def start(self) -> int:
         """Listen; the port. Errors: SourceError when the address cannot be had."""
@@ -96,7 +90,7 @@ class HttpListener:
                 self._connection,
                 self._host,
                 self._port,
-                limit=_HEAD_BYTES,
+                limit=HEAD_BYTES,
                 ssl=self._context(),
                 ssl_handshake_timeout=10 if self._identity else None,
             )
@@ -170,124 +164,51 @@ class HttpListener:
         self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         """Answer one; whether another may follow."""
-        content_type = ""
+        kind = ""
+        body = bytearray()
         try:
             async with asyncio.timeout(_BODY_SECONDS):
-                method, path, old, headers = await _head(first, reader)
-                content_type = _content_type(headers)
+                method, path, old, headers = await read_head(first, reader)
+                kind = content_type(headers)
                 self._check(method, path, headers)
                 if headers.get(b"expect", b"").lower() == b"100-continue":
                     writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                body = await _body(reader, headers, self._settings.message_bytes)
-                body = _unpacked(body, headers, self._settings.message_bytes)
-        except _Refusal as refusal:
+                async for part in read_body(reader, headers, self._settings.message_bytes):
+                    self._hold(len(part))
+                    body += part  # as much as is held
+                content = unpacked(bytes(body), headers, self._settings.message_bytes)
+        except Refusal as refusal:
             self._counts["refused"] += 1
-            status, why = refusal.answer.status, refusal.answer.body.decode()
-            writer.write(_encoded(self._refuse(content_type, status, why), close=True))
+            answer = self._refuse(kind, refusal.status, refusal.why)
+            if refusal.status is HTTPStatus.TOO_MANY_REQUESTS:
+                answer = answer._replace(retry_seconds=1)
+            writer.write(_encoded(answer, close=True))
             await writer.drain()
             await _swallow(reader)
             return False
-        answer = await self._handle(HttpRequest(method, path, headers, body))
+        finally:
+            self._held -= len(body)
+        answer = await self._handle(HttpRequest(method, path, headers, content))
         close = self._ending or old or b"close" in headers.get(b"connection", b"").lower()
         writer.write(_encoded(answer, close=close))
         await writer.drain()
         return not close
 
+    def _hold(self, size: int) -> None:
+        """Errors: Refusal when senders together are sending more than may be held."""
+        if self._held + size > max(self._settings.queue_bytes, self._settings.message_bytes):
+            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too much is being sent at once")
+        self._held += size
+
     def _check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
-        """Errors: _Refusal of a request that need not be read on."""
+        """Errors: Refusal of a request that need not be read on."""
         if path.partition("?")[0] != self._path:
-            raise _Refusal(HTTPStatus.NOT_FOUND, f"there is only {self._path}")
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is only {self._path}")
         if method != "POST":
-            raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "POST it")
-        if _content_type(headers) not in self._content_types:
+            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "POST it")
+        if content_type(headers) not in self._content_types:
             known = " or ".join(self._content_types)
-            raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {known}")
-
-
-async def _head(
-    first: bytes, reader: asyncio.StreamReader
-) -> tuple[str, str, bool, dict[bytes, bytes]]:
-    """Method, path, whether it is HTTP/1.0, headers."""
-    try:
-        head = first + await reader.readuntil(b"\r\n\r\n")
-    except asyncio.LimitOverrunError:
-        raise _Refusal(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large"
-        ) from None
-    lines = head[:-4].split(b"\r\n")
-    started = _START.fullmatch(lines[0])
-    if not started:
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "the request line is not of HTTP/1.1")
-    headers: dict[bytes, bytes] = {}
-    for line in lines[1:]:
-        field = _FIELD.fullmatch(line)
-        if not field:
-            raise _Refusal(HTTPStatus.BAD_REQUEST, "a header is none")
-        name = field[1].lower()
-        if name in headers and name in _SINGLE:
-            raise _Refusal(HTTPStatus.BAD_REQUEST, f"{name.decode()} is there twice")
-        headers[name] = field[2]
-    return started[1].decode(), started[2].decode(), started[3] == b"0", headers
-
-
-async def _body(reader: asyncio.StreamReader, headers: Mapping[bytes, bytes], most: int) -> bytes:
-    length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
-    if coding is not None:
-        if length is not None or coding.lower() != b"chunked":
-            raise _Refusal(HTTPStatus.BAD_REQUEST, "its length is told in two ways, or in none")
-        return await _chunks(reader, most)
-    if length is None:
-        raise _Refusal(HTTPStatus.LENGTH_REQUIRED, "say how long it is")
-    if not re.fullmatch(rb"[0-9]{1,12}", length):
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "content-length is no number")
-    if int(length) > most:
-        raise _too_large(most)
-    return await reader.readexactly(int(length))
-
-
-async def _chunks(reader: asyncio.StreamReader, most: int) -> bytes:
-    body = bytearray()
-    while True:
-        try:
-            line = await reader.readuntil(b"\r\n")
-        except asyncio.LimitOverrunError:
-            line = b""
-        told = _SIZE.fullmatch(line)
-        if not told:
-            raise _Refusal(HTTPStatus.BAD_REQUEST, "a chunk has no size")
-        size = int(told[1], 16)
-        if len(body) + size > most:
-            raise _too_large(most)
-        if not size:
-            break
-        body += await reader.readexactly(size)
-        if await reader.readexactly(2) != b"\r\n":
-            raise _Refusal(HTTPStatus.BAD_REQUEST, "a chunk does not end where it should")
-    if await reader.readexactly(2) != b"\r\n":
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "trailers are not taken")
-    return bytes(body)
-
-
-def _unpacked(body: bytes, headers: Mapping[bytes, bytes], most: int) -> bytes:
-    coding = headers.get(b"content-encoding", b"").lower()
-    if coding in (b"", b"identity"):
-        return body
-    if coding != b"gzip":
-        raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "of encodings only gzip is known")
-    unpack = zlib.decompressobj(wbits=31)
-    try:
-        content = unpack.decompress(body, most + 1)
-    except zlib.error:
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "it is not gzip") from None
-    if len(content) > most:
-        raise _too_large(most)
-    if not unpack.eof or unpack.unused_data:
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "the gzip is cut off, or more follows it")
-    return content
-
-
-def _too_large(most: int) -> _Refusal:
-    return _Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"no more than {most:,} bytes are taken")
+            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send {known}")
 
 
 async def _swallow(reader: asyncio.StreamReader, seconds: float = 0.5) -> None:
@@ -296,11 +217,6 @@ async def _swallow(reader: asyncio.StreamReader, seconds: float = 0.5) -> None:
         async with asyncio.timeout(seconds):
             while await reader.read(1 << 16):
                 pass
-
-
-def _content_type(headers: Mapping[bytes, bytes]) -> str:
-    value = headers.get(b"content-type", b"")
-    return value.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 def _encoded(answer: Answer, *, close: bool) -> bytes:

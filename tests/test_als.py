@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from listening import Reading, TlsFolder, raw_channel, until
 from mesh_stubs import NAMES, generate
 
+from sidelong.config import read_config
 from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest import envoy_als_pb2
 from sidelong.ingest.als_live import open_als
@@ -403,3 +404,13 @@ def test_tls_files_that_cannot_be_used_are_an_error_that_names_them(tmp_path: Pa
     (tmp_path / "server.pem").write_text("no certificate")
     with pytest.raises(ConfigError, match=r"server\.pem"):
         opened(cert=str(tmp_path / "server.pem"), key=str(tmp_path / "server.key"))
+
+
+def test_its_settings_are_a_section_of_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "sidelong.toml"
+    file.write_text("[als]\nstreams = 7\n[otlp]\nmessage_bytes = 2_000_000\n")
+    config = read_config(str(file))
+    assert (config.als.streams, config.otlp.message_bytes) == (7, 2_000_000)
+    file.write_text("[als]\nstreams = 0\n")
+    with pytest.raises(ConfigError, match=r"als\.streams"):
+        read_config(str(file))

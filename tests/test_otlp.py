@@ -596,6 +596,21 @@ def test_a_full_queue_says_when_to_post_again() -> None:
             until(lambda: reading.attempts.height == 40)
 
 
+def test_what_is_being_sent_at_once_is_bounded() -> None:
+    most = {"message_bytes": 100_000, "queue_bytes": 150_000}
+    with (
+        Reading(opened_http(**most)) as reading,
+        socket.create_connection(("localhost", reading.port), timeout=10) as slow,
+        connected(reading.port) as connection,
+    ):
+        head = f"POST /v1/logs HTTP/1.1\r\ncontent-type: {JSON}\r\ncontent-length: 100000\r\n\r\n"
+        slow.sendall(head.encode() + b" " * 99_000)
+        until(lambda: post(connection, b" " * 60_000, JSON).status == 429)
+        slow.sendall(b" " * 998 + b"{}")
+        assert b"200 OK" in slow.recv(1 << 16)
+        assert post(connection, b" " * 60_000 + b"{}", JSON).status == 200
+
+
 def test_connections_beyond_the_limit_are_told_to_come_later() -> None:
     with Reading(opened_http(streams=1)) as reading, connected(reading.port) as first:
         post(first, GOOD)
