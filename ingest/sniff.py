@@ -47,7 +47,10 @@ _ARROW_STREAM: Final = rb"\xff{4}[\x00-\xff]{2}[\x00-\x0f]\x00[\x04-\x40]\x00\x0
 
 # In one of its first lines: a rotated log may begin inside one.
 _IN_A_LINE: Final = rb'(?:[^\n]*\n)*?[ \t]*\{(?:[^\n]*[{,])?[ \t]*"(?:%b)"[ \t]*:'
-_LOKI: Final = rb'\s*\{(?:[^{}]*"status"[^{}]*)?"data"\s*:\s*\{[^{}]*"resultType"\s*:\s*"streams"'
+_LOKI: Final = (
+    rb'\s*\{\s*(?:"status"\s*:\s*"success"\s*,\s*)?'
+    rb'"data"\s*:\s*\{\s*"resultType"\s*:\s*"streams"'
+)
 _LATER: Final = rb"(?:[^\n]*\n)*?"
 _ISO_TIME: Final = rb"\d{4}-\d\d-\d\dT[0-9:.]+Z"
 
@@ -65,7 +68,7 @@ _MARKS: Final = {
         rb'\{(?:[^\n]*[{,])?[ \t]*"(?:%s)"[ \t]*:' % "|".join(_HUBBLE_KEYS).encode()
     ),
     "zeek": (
-        rb"(?:\xef\xbb\xbf)?#(?:separator|set_separator|fields|path)[ \t]"
+        rb"#(?:separator|set_separator|fields|path)[ \t]"
         rb"|" + _IN_A_LINE % rb"id[._]orig_h"
     ),
     "goflow2": _IN_A_LINE % rb"sampler_address|time_flow_start_ns",

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import log_samples as samples
 import polars as pl
 import pytest
 
 from sidelong.ingest.inputs import open_inputs
+from sidelong.ingest.sniff import format_of
 from sidelong.ingest.source import BadRows
 
 ZEEK = (
@@ -102,3 +104,13 @@ def test_every_answer_of_loki_reads_whole(data: Path, name: str) -> None:
         for _, line in stream["values"]
         if json.loads(line)["Etype"] != 2054
     )
+
+
+@pytest.mark.parametrize("name", [name for name in samples.FORMATS if name != "csv"])
+def test_a_format_is_told_by_its_first_bytes(name: str) -> None:
+    known = {"zeek json": "zeek", "loki": "netobserv"}
+    assert format_of(samples.FORMATS[name], name) == known.get(name, name)
+
+
+def test_a_log_that_begins_inside_a_line_is_told_by_the_next() -> None:
+    assert format_of(samples.ZEEK_JSON[40:], "log") == "zeek"
