@@ -8,7 +8,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Final
 
 import grpc
@@ -115,7 +115,7 @@ class HubbleLive:
         duplicates = self._overlap.duplicates if self._overlap else 0
         return {**self._counts, "duplicates": duplicates, **self._nodes.counters()}
 
-    def batches(self, since: int = 0) -> Iterator[Batch]:
+    def batches(self, since: int = 0) -> Generator[Batch, None, None]:
         """The flows after position `since`, as they come; at least one batch a second.
 
         Ends when it is closed, and where it does not follow, when all was sent. Errors: SourceError

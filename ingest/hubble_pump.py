@@ -90,13 +90,15 @@ class Pump:
         self._channel.close()
 
     def _receive(self) -> None:
-        append, waiting, enough = self._waiting.append, self._waiting, self._enough
+        append, waiting = self._waiting.append, self._waiting
+        enough, most_rows = self._enough, self._most_rows
         fresh = 0
         try:
             for message in self._call:
                 append(message)
                 fresh += len(message)
-                if fresh >= _STEP_BYTES or len(waiting) >= enough:
+                waits = len(waiting)
+                if waits == enough or waits >= most_rows or fresh >= _STEP_BYTES:
                     self._received_bytes += fresh
                     fresh = 0
                     self._account()

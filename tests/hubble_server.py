@@ -157,9 +157,11 @@ class HubbleServer(grpc.GenericRpcHandler):
         """Without TLS."""
         return f"hubble://127.0.0.1:{self.port}"
 
-    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Which of the three calls it is."""
-        match details.method:
+        match handler_call_details.method:
             case "/observer.Observer/GetFlows":
                 return grpc.unary_stream_rpc_method_handler(self._get_flows)
             case "/observer.Observer/ServerStatus":

@@ -6,24 +6,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidelong.ingest.hubble_overlap import Overlap
+from sidelong.ingest.schema import schema_of
 
 SECOND = 1_000_000_000
 START = 1_795_425_242 * SECOND
 
-SCHEMA = {
-    "time": pl.Datetime("ns", "UTC"),
-    "node": pl.String,
-    "uuid": pl.String,
-    "src_ip": pl.String,
-    "dst_ip": pl.String,
-    "src_port": pl.UInt16,
-    "dst_port": pl.UInt16,
-    "protocol": pl.String,
-    "event_type": pl.Int32,
-    "sub_type": pl.Int32,
-    "tcp_flags": pl.UInt8,
-    "lost": pl.UInt64,
-}
+SCHEMA = schema_of(
+    {
+        "time": pl.Datetime("ns", "UTC"),
+        "node": pl.String,
+        "uuid": pl.String,
+        "src_ip": pl.String,
+        "dst_ip": pl.String,
+        "src_port": pl.UInt16,
+        "dst_port": pl.UInt16,
+        "protocol": pl.String,
+        "event_type": pl.Int32,
+        "sub_type": pl.Int32,
+        "tcp_flags": pl.UInt8,
+        "lost": pl.UInt64,
+    }
+)
 
 
 def rows(*events: tuple[int, int, str], uuid: bool = True) -> pl.DataFrame:
