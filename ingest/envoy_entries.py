@@ -95,7 +95,8 @@ def _time(texts: pl.Series, form: TimeForm | None) -> pl.Series:
         times = texts.str.to_datetime(form.chrono, time_unit="us", strict=False)
     utc = times.dt.replace_time_zone("UTC") if form.utc else times.dt.convert_time_zone("UTC")
     possible = utc.dt.year().is_between(_FIRST_YEAR, _LAST_YEAR)
-    return utc.set(~possible, None).dt.cast_time_unit("ns")
+    times = pl.select(pl.when(possible).then(utc)).to_series()
+    return times.dt.cast_time_unit("ns")
 
 
 _DEFAULT: Final = time_form(None)

@@ -83,9 +83,11 @@ def cut_at_quotes(parts: list[Part]) -> list[list[Part]]:
         if isinstance(part, Operator):
             cuts[-1].append(part)
             continue
-        first, *others = part.split('"')
-        cuts[-1] += [first] if first else []
-        cuts += [[text] if text else [] for text in others]
+        for number, text in enumerate(part.split('"')):
+            if number:
+                cuts.append([])
+            if text:
+                cuts[-1].append(text)
     return cuts
 
 

@@ -19,7 +19,6 @@ identity and pod are not those of the server.
 Source: ztunnel's proxy/metrics.rs and the lines it wrote in Istio's documentation, 1.22 to 1.28.
 """
 
-import re
 from typing import Final
 
 import polars as pl
@@ -36,11 +35,10 @@ _TEXT_KEYS: Final = (
     *("bytes_sent", "bytes_recv", "duration"),
 )
 _HEAD: Final = (
-    r"^(?P<time>\d{4}-\d\d-\d\dT[0-9:.]+Z)\s+(?:trace|debug|info|warn|error)\s+(?P<scope>\S+)\s+"
-    r"(?:(?P<message>connection (?:complete|failed|opened))\s+(?P<rest>.*))?"
+    r"^(?P<time>\d{4}-\d\d-\d\dT[0-9:.]+Z) +(?:trace|debug|info|warn|error) +(?P<scope>[^ ]+) +"
+    r"(?P<message>connection (?:complete|failed|opened))?"
 )
-_WHOLE: Final = r'^(?:[a-z_.]+=(?:"(?:[^"\\]|\\.)*"|[^\s"]+)(?:\s+|$))+$'
-_ERROR: Final = r'^(?P<told>.*?)(?:(?:^|\s)error="?(?P<error>.*?)"?)?\s*$'
+_WHOLE: Final = r'^(?:[^ "=]+=(?:"(?:[^"\\]|\\.)*"|[^ "]+)(?: +|$))+$'
 _ENDED: Final = ("connection complete", "connection failed")
 _ADDRESS: Final = r"^\[?(?P<ip>[0-9A-Fa-f.:]+?)\]?:(?P<port>\d{1,5})$"
 _DURATION: Final = r"^(?P<number>[0-9.]+)(?P<unit>ns|us|µs|ms|s)$"
@@ -64,15 +62,30 @@ def ztunnel_json() -> JsonLog:
 
 def _of_text(lines: pl.Series) -> pl.DataFrame:
     """What stands behind `error=` is looked at for nothing else: others have a say in it."""
-    heads = lines.str.extract_groups(_HEAD).struct.unnest()
-    whole = pl.when(pl.col("rest").str.contains(_WHOLE)).then("rest")
-    cut = heads.with_columns(whole.str.extract_groups(_ERROR).alias("cut")).unnest("cut")
+    blanks = lines.str.replace_all("\t", " ", literal=True)
+    cut = blanks.str.splitn(" src.addr=", 2).struct.unnest()
+    values = "src.addr=" + pl.col("field_1")
+    whole = pl.when(values.str.contains(_WHOLE)).then(" " + values)
+    entries = (
+        cut.select(pl.col("field_0").str.extract_groups(_HEAD).alias("head"), told=whole)
+        .unnest("head")
+        .with_columns(pl.col("told").str.splitn(" error=", 2))
+        .unnest("told")
+        .rename({"field_0": "told", "field_1": "error"})
+    )
     return _judged(
-        cut.with_columns(
-            pl.col("told").str.extract(rf'(?:^|\s){re.escape(key)}="?([^"\s]+)').alias(key)
-            for key in _TEXT_KEYS
+        entries.with_columns(
+            *(_value(key).alias(key) for key in _TEXT_KEYS),
+            error=pl.col("error").str.strip_chars('"'),
         )
     )
+
+
+def _value(key: str) -> pl.Expr:
+    """What stands behind a key, up to the next blank: no value but the error has one."""
+    behind = pl.col("told").str.splitn(f" {key}=", 2).struct.field("field_1")
+    value = behind.str.splitn(" ", 2).struct.field("field_0").str.strip_chars('"')
+    return pl.when(value != "").then(value)
 
 
 def _judged(entries: pl.DataFrame) -> pl.DataFrame:

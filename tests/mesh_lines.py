@@ -15,7 +15,7 @@ from sidelong.ingest.line_files import LineDecoder, LineFile
 from sidelong.ingest.schema import empty_flows
 from sidelong.ingest.source import BadRows, Source
 
-__all__ = ["INBOUND", "OUTBOUND", "TCP", "case_of", "decode", "envoy", "text_of", "view"]
+__all__ = ["INBOUND", "OUTBOUND", "TCP", "Decoder", "case_of", "decode", "envoy", "text_of", "view"]
 
 Decoder = Callable[[], AbstractContextManager[LineDecoder]]
 Json = dict[str, Any]

@@ -261,7 +261,7 @@ def test_only_the_end_of_a_request_counts() -> None:
 # What became of it
 
 NS_POLICY: Final = "rbac_access_denied_matched_policy[ns[pay]-policy[deny-admin]-rule[0]]"
-UNSENT: Final = {"upstream_host": None, "upstream_local_address": None}
+UNSENT: Final[dict[str, Any]] = {"upstream_host": None, "upstream_local_address": None}
 REFUSED_WHY: Final = "delayed_connect_error:_Connection_refused"
 
 
@@ -439,7 +439,11 @@ def test_a_client_that_went_away_has_asked() -> None:
     ],
 )
 def test_what_was_never_sent_is_no_flow(flags: str, details: str) -> None:
-    changes = {"response_flags": flags, "response_code_details": details, "response_code": 404}
+    changes: dict[str, Any] = {
+        "response_flags": flags,
+        "response_code_details": details,
+        "response_code": 404,
+    }
     assert told(OUTBOUND, **changes, **UNSENT).is_empty()
 
 
