@@ -9,7 +9,7 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,8 +52,11 @@ def als_message() -> bytes:
     return made
 
 
-def otlp_request(*, labels: bool) -> bytes:
-    """As many records as a real Envoy sent them, told by labels and text, or by text alone."""
+def otlp_request(*, labels: bool, number: int = 0) -> bytes:
+    """As many records as a real Envoy sent them, told by labels and text, or by text alone.
+
+    No two have the same id, address or path, nor have those of a request of another number.
+    """
     reader = RecordReader()
     records = [
         record
@@ -62,11 +65,17 @@ def otlp_request(*, labels: bool) -> bytes:
     ]
     request = ExportRequest()
     logs = request.resource_logs.add().scope_logs.add().log_records
-    for number in range(ENTRIES):
-        record = records[number % len(records)]
+    for at in range(number * ENTRIES, (number + 1) * ENTRIES):
+        record = records[at % len(records)]
+        own = {
+            "request_id": f"a12c1a54-00ab-4b6c-b7bc-{at:012}",
+            "path": f"/v1/items/{at}",
+            "downstream_remote_address": f"10.1.{at // 250 % 250}.{at % 250}:{1024 + at % 60_000}",
+            "start_time": f"2026-11-23T02:18:{at // 1000 % 60:02}.{at % 1000:03}Z",
+        }
         made = logs.add(time_unix_nano=record.time)
         made.body.string_value = record.text or ""
-        for key, value in record.labels.items() if labels else ():
+        for key, value in (record.labels | own).items() if labels else ():
             made.attributes.add(key=key).value.string_value = value
     return request.SerializeToString()
 
@@ -90,15 +99,17 @@ def decoders() -> Iterator[dict[str, Any]]:
     als = rate(lambda: decoder.decode(messages), 256 * ENTRIES)
     yield {"name": "ALS -> flows, beside MessageToDict", "rate": als, "ratio": als / plain}
     for labels, name in ((True, "labels and text"), (False, "text alone")):
-        request = otlp_request(labels=labels)
+        requests = [otlp_request(labels=labels, number=number) for number in range(128)]
         reader, otlp = RecordReader(), OtlpDecoder(EnvoySettings())
-        known = [ExportRequest.FromString(request) for _ in range(8)]
+        known = [ExportRequest.FromString(request) for request in requests[:8]]
         plain = rate(lambda known=known: [MessageToDict(one) for one in known], 8 * ENTRIES)  # type: ignore[misc]
 
         def decode(
-            reader: RecordReader = reader, otlp: OtlpDecoder = otlp, request: bytes = request
+            reader: RecordReader = reader,
+            otlp: OtlpDecoder = otlp,
+            requests: Sequence[bytes] = requests,
         ) -> object:
-            return otlp.flows([reader.read(request, json=False) for _ in range(128)])
+            return otlp.flows([reader.read(request, json=False) for request in requests])
 
         found = rate(decode, 128 * ENTRIES)
         yield {"name": f"OTLP -> flows, {name}", "rate": found, "ratio": found / plain}
