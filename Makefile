@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach python,$(PYTHONS),$(shell $(python) -c '$(RECENT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench score docs clean
+.PHONY: help demo test peers proto lint bench score docs clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +16,11 @@ help: ## Print this list.
 demo: $(BIN)/sidelong ## Find four real attacks in the traffic of a small shop.
 	@$(BIN)/sidelong demo
 
-test: $(BIN)/sidelong ## Run the whole test suite.
+test: $(BIN)/sidelong peers ## Run the whole test suite.
 	@$(BIN)/pytest
+
+peers: $(BIN)/sidelong ## Make the real Hubble, kube-apiserver and others ready for tests.
+	@$(BIN)/python tests/peers
 
 lint: $(BIN)/sidelong ## Check style, formatting and types: ruff, mypy, pyright.
 	@$(BIN)/ruff check .
@@ -35,7 +38,7 @@ docs: $(BIN)/sidelong ## Write what the pages quote from the program; check ever
 	@$(BIN)/python docs/build.py
 
 clean: ## Remove what was built, .venv included.
-	rm -rf .venv .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv .bench .peers .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian's python3 lacks ensurepip unless python3-venv is installed: there an environment without

@@ -53,8 +53,7 @@ def open_inputs(
     if urls:
         live = [open_live(url, settings) for url in urls]
         return [live[0] if len(live) == 1 else LiveTogether(live)]
-    files = _files(paths, format)
-    sources = together([_source(file, format, settings) for file in files])
+    sources = together([_source(file, format, settings) for file in _files(paths, format)])
     empty = [source.name for source in sources if isinstance(source, _EmptyFile)]
     if empty and len(empty) == len(sources):
         raise SourceError(

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["KubernetesSettings", "credentials", "log_in"]
 
 _HINT: Final = (
-    "name a file with --kubeconfig or KUBECONFIG, or run in a pod whose service account may"
-    " list and watch pods"
+    "name a file in KUBECONFIG or as kubeconfig in [kubernetes], or run in a pod whose service"
+    " account may list and watch pods"
 )
 
 

@@ -14,7 +14,7 @@ import click
 from sidelong import __version__
 from sidelong.errors import ConfigError, SidelongError
 from sidelong.help import EXIT_STATUS, GroupedCommand, option
-from sidelong.input_options import CONFIG, FORMAT, FORMATS, INPUTS, PODS
+from sidelong.input_options import CONFIG, FORMAT, FORMATS, INPUTS, KUBERNETES, PODS
 from sidelong.policy_cli import policy
 from sidelong.source_cli import collect, doctor
 from sidelong.terminal import Terminal
@@ -99,12 +99,14 @@ def demo() -> int:
 )
 @FORMAT
 @PODS
+@KUBERNETES
 @CONFIG
 def learn(
     inputs: Sequence[str],
     baseline: str,
     format: str | None,
     pods: str | None,
+    kubernetes: bool,
     config: str | None,
 ) -> int:
     """Learn from traffic you vouch for: who talks to whom, and which DNS names are ordinary.
@@ -119,7 +121,13 @@ def learn(
     from sidelong.learn import learn
 
     return learn(
-        inputs, terminal=Terminal(), baseline=baseline, format=format, pods=pods, config=config
+        inputs,
+        terminal=Terminal(),
+        baseline=baseline,
+        format=format,
+        pods=pods,
+        kubernetes=kubernetes,
+        config=config,
     )
 
 
@@ -131,6 +139,7 @@ def learn(
 @INPUTS
 @FORMAT
 @PODS
+@KUBERNETES
 @CONFIG
 @option(
     "--baseline",
@@ -157,6 +166,7 @@ def replay(
     inputs: Sequence[str],
     format: str | None,
     pods: str | None,
+    kubernetes: bool,
     config: str | None,
     baseline: str | None,
     output: str | None,
@@ -178,6 +188,7 @@ def replay(
         terminal=Terminal(),
         format=format,
         pods=pods,
+        kubernetes=kubernetes,
         config=config,
         baseline=baseline,
         output=output,

@@ -14,6 +14,7 @@ import msgspec
 from sidelong.alerts.policy_settings import PolicySettings
 from sidelong.collector import CollectSettings
 from sidelong.errors import ConfigError
+from sidelong.ingest.kubernetes_login import KubernetesSettings
 from sidelong.ingest.settings import InputSettings
 
 __all__ = ["Config", "read_config"]
@@ -25,6 +26,7 @@ class Config(InputSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """All there is to set, at its defaults."""
 
     collect: CollectSettings = CollectSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     policy: PolicySettings = PolicySettings()
 
 

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -17,11 +16,11 @@ from sidelong.errors import SidelongError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.live import is_url, open_live
 from sidelong.ingest.merge import merged
-from sidelong.ingest.podmap import PodMap
 from sidelong.ingest.schema import empty_flows
 from sidelong.ingest.settings import InputSettings
 from sidelong.ingest.source import Source
 from sidelong.installation import examined
+from sidelong.naming import named_by
 from sidelong.progress import Reading, total_bytes
 from sidelong.sight import Check, Finding, Sample, Sight, sight_of
 from sidelong.sight_connections import CONNECTION_CHECKS
@@ -83,6 +82,7 @@ def doctor(
     terminal: Terminal,
     format: str | None = None,
     pods: str | None = None,
+    kubernetes: bool = False,
     config: str | None = None,
     most_flows: int | None = None,
     duration: str | None = None,
@@ -98,7 +98,6 @@ def doctor(
     if not inputs:
         return examined(terminal, config, as_table=as_table)
     settings = read_config(config)
-    pod_map = PodMap.read(Path(pods)) if pods else None
     live = any(is_url(one) for one in inputs)
     seconds = length(duration, "--for").total_seconds() if duration else None
     if seconds is None and live:
@@ -107,10 +106,16 @@ def doctor(
     tally = Tally()
     flows, whole = _some(sources, most_flows or MOST_FLOWS, seconds, tally, terminal)
     status = _status([one for one in inputs if is_url(one)], settings) if live else {}
-    sample = Sample(
-        flows=flows, pods=pod_map, bad=tally.bad, live=live, counters=_counted(sources), **status
-    )
-    findings = examine(sample)
+    with named_by(pods, kubernetes, settings.kubernetes, terminal) as names_of:
+        sample = Sample(
+            flows=flows,
+            pods=names_of,
+            bad=tally.bad,
+            live=live,
+            counters=_counted(sources),
+            **status,
+        )
+        findings = examine(sample)
     sights = sight_of(findings)
     names = [printable(source.name) for source in sources]
     if as_table:

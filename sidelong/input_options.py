@@ -6,7 +6,7 @@ import click
 
 from sidelong.help import option
 
-__all__ = ["CONFIG", "FORMAT", "FORMATS", "INPUTS", "PODS"]
+__all__ = ["CONFIG", "FORMAT", "FORMATS", "INPUTS", "KUBERNETES", "PODS"]
 
 FORMATS: Final = (
     "hubble",
@@ -32,15 +32,24 @@ INPUTS = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 FORMAT = option(
     "--format",
     heading="Input",
+    metavar="NAME",
     type=click.Choice(FORMATS),
-    help="What INPUT is.  [default: from its first bytes]",
+    help=f"What INPUT is: {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.  "
+    "[default: from its first bytes]",
 )
 PODS = option(
     "--pods",
     heading="Input",
     metavar="FILE",
     help="Who held which address, for captures that know addresses only: "
-    'JSON as {"name": {"ip", "namespace", "workload"}}, or from "kubectl get pods -A -o json".',
+    'JSON as {"name": {"ip", "namespace", "workload"}}, or from '
+    '"kubectl get pods,services,endpointslices -A -o json".',
+)
+KUBERNETES = option(
+    "--kubernetes",
+    heading="Input",
+    is_flag=True,
+    help="Ask Kubernetes who holds which address, and go on watching it: see docs/kubernetes.md.",
 )
 CONFIG = option(
     "--config",

@@ -7,10 +7,10 @@ from sidelong.config import read_config
 from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
-from sidelong.ingest.podmap import PodMap
 from sidelong.learning import Learning
 from sidelong.listing import headline
 from sidelong.models.baseline import Baseline, is_replaceable
+from sidelong.naming import named_by
 from sidelong.progress import Reading, total_bytes
 from sidelong.tally import Tally
 from sidelong.terminal import Terminal
@@ -25,6 +25,7 @@ def learn(
     baseline: str,
     format: str | None = None,
     pods: str | None = None,
+    kubernetes: bool = False,
     config: str | None = None,
 ) -> int:
     """Learn a baseline from `inputs` and save it as the folder `baseline`; returns 0.
@@ -35,7 +36,9 @@ def learn(
     """
     folder = Path(baseline)
     _refuse_what_is_no_baseline(folder)
-    model = learnt(inputs, terminal=terminal, format=format, pods=pods, config=config)
+    model = learnt(
+        inputs, terminal=terminal, format=format, pods=pods, kubernetes=kubernetes, config=config
+    )
     model.save(folder)
     terminal.say(f"saved as {folder}; use it with --baseline {folder}")
     return 0
@@ -47,15 +50,18 @@ def learnt(
     terminal: Terminal,
     format: str | None = None,
     pods: str | None = None,
+    kubernetes: bool = False,
     config: str | None = None,
 ) -> Baseline:
     """The baseline of `inputs`; says on the terminal what went into it."""
     settings = read_config(config)
-    pod_map = PodMap.read(Path(pods)) if pods else None
     sources = open_inputs(inputs, format, settings)
-    learning = Learning(pods=pod_map)
     tally = Tally()
-    with Reading(terminal, tally, "learning", total_bytes(sources)) as reading:
+    with (
+        named_by(pods, kubernetes, settings.kubernetes, terminal) as names,
+        Reading(terminal, tally, "learning", total_bytes(sources)) as reading,
+    ):
+        learning = Learning(pods=names)
         for batch in tally.counted(merged(sources)):
             learning.observe(batch.flows)
             reading.update()

@@ -8,7 +8,7 @@ from datetime import timedelta
 import polars as pl
 
 from sidelong.alerts.incident import Incident
-from sidelong.ingest.podmap import PodMap
+from sidelong.ingest.podmap import PodMaps
 from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import SILENCE_NS
 from sidelong.models.habits import TROUBLE_SCHEMA, Habits
@@ -20,7 +20,7 @@ __all__ = ["Learning"]
 class Learning:
     """Flows in, a baseline out. `incidents` are those found on the way, latest state of each."""
 
-    def __init__(self, pods: PodMap | None = None) -> None:
+    def __init__(self, pods: PodMaps | None = None) -> None:
         self._pipeline = Pipeline(pods=pods)
         self._habits = Habits()
         self.incidents: dict[str, Incident] = {}

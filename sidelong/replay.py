@@ -11,10 +11,10 @@ from sidelong.config import read_config
 from sidelong.errors import SourceError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
-from sidelong.ingest.podmap import PodMap
 from sidelong.ingest.source import Source
 from sidelong.listing import JsonLines, Listing, Table, headline
 from sidelong.models.baseline import Baseline
+from sidelong.naming import named_by
 from sidelong.pipeline import Pipeline
 from sidelong.progress import Reading, total_bytes
 from sidelong.tally import Tally
@@ -33,6 +33,7 @@ def replay(
     format: str | None = None,
     baseline: str | None = None,
     pods: str | None = None,
+    kubernetes: bool = False,
     config: str | None = None,
     output: str | None = None,
     every_change: bool = False,
@@ -40,18 +41,19 @@ def replay(
     """Detect in `inputs` and print what is found; returns the exit status, 0 or 1.
 
     Everything that can be wrong with the options is found before the first flow is read. Errors:
-    ConfigError for a baseline or pod map that cannot be used, SourceError for an input that cannot
-    be read, or in which nothing could be.
+    ConfigError for a baseline, pod map or cluster that cannot be used, SourceError for an input
+    that cannot be read, or in which nothing could be.
     """
     settings = read_config(config)
     model = Baseline.load(Path(baseline)) if baseline else None
-    pod_map = PodMap.read(Path(pods)) if pods else None
     sources = open_inputs(inputs, format, settings)
     as_table = output == "table" or (output is None and terminal.out.is_terminal)
     advice = None if as_table else _advice(model, settings.policy)  # the table shows none
-    pipeline = Pipeline(baseline=model, pods=pod_map, advice=advice)
     listing = Table(terminal, every_change=every_change) if as_table else JsonLines(terminal)
-    return FOUND if watch(sources, pipeline, listing, terminal) else NOTHING_FOUND
+    with named_by(pods, kubernetes, settings.kubernetes, terminal) as names:
+        pipeline = Pipeline(baseline=model, pods=names, advice=advice)
+        found = watch(sources, pipeline, listing, terminal)
+    return FOUND if found else NOTHING_FOUND
 
 
 def watch(

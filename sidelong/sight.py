@@ -15,7 +15,7 @@ import polars as pl
 
 from sidelong.ingest.clock import Clock
 from sidelong.ingest.normalise import NORMAL_SCHEMA, Normaliser
-from sidelong.ingest.podmap import PodMap
+from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.source import BadRows
 
 __all__ = [
@@ -77,7 +77,7 @@ class Sample:
     """
 
     flows: pl.DataFrame
-    pods: PodMap | None = None
+    pods: PodMaps | None = None
     bad: BadRows = field(default_factory=BadRows)
     live: bool = False
     unavailable: Sequence[str] = ()

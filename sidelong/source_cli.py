@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from sidelong.help import USAGE_OR_SOURCE, GroupedCommand, option
-from sidelong.input_options import CONFIG, FORMAT, PODS
+from sidelong.input_options import CONFIG, FORMAT, KUBERNETES, PODS
 from sidelong.terminal import Terminal
 
 __all__ = ["collect", "doctor"]
@@ -108,6 +108,7 @@ def collect(
 @click.argument("inputs", metavar="[SOURCE...]", nargs=-1)
 @FORMAT
 @PODS
+@KUBERNETES
 @CONFIG
 @option(
     "--max-flows",
@@ -135,6 +136,7 @@ def doctor(
     inputs: Sequence[str],
     format: str | None,
     pods: str | None,
+    kubernetes: bool,
     config: str | None,
     most_flows: int | None,
     duration: str | None,
@@ -157,6 +159,7 @@ def doctor(
         terminal=Terminal(),
         format=format,
         pods=pods,
+        kubernetes=kubernetes,
         config=config,
         most_flows=most_flows,
         duration=duration,

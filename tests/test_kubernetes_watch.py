@@ -284,7 +284,7 @@ def test_without_a_kubeconfig_the_message_says_what_to_do(
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ConfigError, match=r"the kubeconfig .*/\.kube/config cannot be used") as it:
         watch_kubernetes()
-    assert "--kubeconfig" in it.value.hint
+    assert "KUBECONFIG" in it.value.hint
 
 
 def test_an_unknown_context_is_a_configuration_error(cluster: Watched) -> None:

@@ -5,12 +5,9 @@
 builds the program ahead of the tests; it is built again when its sources have changed.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import selectors
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,16 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from peers.go_programs import GoError, built
+
 __all__ = ["Agent", "PeerError", "Relay", "TlsFiles", "build", "hubble"]
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 SOURCES: Final = Path(__file__).resolve().parent / "hubble"
-BUILT: Final = ROOT / ".peers"
 
-_BUILD: Final = ("build", "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags=-s -w")
-_BUILD_SECONDS: Final = 1800
 _ANSWER_SECONDS: Final = 60
-_GO: Final = ("go", "/usr/local/go/bin/go", "/usr/lib/go/bin/go")
 
 
 class PeerError(Exception):
@@ -37,45 +31,11 @@ class PeerError(Exception):
 
 
 def build() -> Path:
-    """The program, built if it is not there yet or its sources have changed since.
-
-    Errors: PeerError without Go, or with what the compiler said.
-    """
-    files = sorted(path for path in SOURCES.iterdir() if path.suffix in (".go", ".mod", ".sum"))
-    known = hashlib.sha256("\0".join(_BUILD).encode())
-    for path in files:
-        known.update(path.name.encode() + b"\0" + path.read_bytes())
-    program = BUILT / f"hubblepeer-{known.hexdigest()[:16]}"
-    if program.exists():
-        return program
-    BUILT.mkdir(exist_ok=True)
-    with (BUILT / "hubblepeer.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs: the second waits for the first
-        if not program.exists():
-            _compile(program)
-    return program
-
-
-def _compile(program: Path) -> None:
-    go = next((found for name in _GO if (found := shutil.which(name))), None)
-    if go is None:
-        raise PeerError("no Go to build the real Hubble with; install Go 1.25 or later")
-    fresh = program.with_suffix(".new")
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
-    made = subprocess.run(
-        [go, *_BUILD, "-o", str(fresh), "."],
-        cwd=SOURCES,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=_BUILD_SECONDS,
-    )
-    if made.returncode:
-        raise PeerError(f"the real Hubble does not build:\n{made.stderr[-4000:]}")
-    for older in BUILT.glob("hubblepeer-*"):
-        if older != fresh:
-            older.unlink()
-    fresh.rename(program)
+    """The program, built if need be. Errors: PeerError."""
+    try:
+        return built("hubblepeer", SOURCES)
+    except GoError as error:
+        raise PeerError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,62 @@
+"""Makes every real peer ready that tests need: `make peers`. What is there already costs nothing.
+
+Go programs are built into `.peers/`, which takes some minutes the first time. Debian's packages are
+installed where that is allowed, and named where it is not.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `peers`, as pytest has it
+
+from peers.go_programs import GoError, built  # noqa: E402 - see the line above
+
+SOURCES: Final = Path(__file__).resolve().parent
+GO: Final = {"hubblepeer": "hubble", "kubernetespeer": "kubernetes", "policypeer": "policy"}
+DEBIAN: Final = {"nfdump": "nfdump", "nfpcapd": "nfdump"}
+"""Which package brings a program."""
+
+_APT: Final = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
+
+
+def main() -> int:
+    """Make all ready; returns 1 when something cannot be had, which the tests will say again."""
+    steps: Mapping[str, Callable[[], object]] = {
+        "Debian's packages": debian,
+        **{name: lambda n=name, f=folder: built(n, SOURCES / f) for name, folder in GO.items()},
+    }
+    failed = False
+    for name, step in steps.items():
+        began = time.monotonic()
+        try:
+            step()
+        except (GoError, OSError, subprocess.CalledProcessError) as error:
+            failed = True
+            print(f"peers: {name}: {error}", file=sys.stderr)
+        else:
+            took = time.monotonic() - began
+            if took > 1:
+                print(f"peers: {name} ready after {took:.0f} s", flush=True)
+    return int(failed)
+
+
+def debian() -> None:
+    """Install the packages whose programs are missing."""
+    packages = sorted({package for name, package in DEBIAN.items() if shutil.which(name) is None})
+    if not packages:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise OSError(f"install {', '.join(packages)}, or the tests that need it fail")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+        subprocess.run([*_APT, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
