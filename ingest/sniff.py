@@ -80,14 +80,15 @@ _MARKS: Final = {
     ),
     # Access logs, in one of the first lines too; a runtime or a shipper may have wrapped them.
     "linkerd": _LATER + rb"[^\n]*?\S+:\d+ \S+ - \[%s\] \\?\"" % _ISO_TIME,
-    "linkerd-json": _LATER + rb'\{[^\n]*?\\?"client\.(?:addr|id)\\?"[ \t]*:',
+    "linkerd-json": _LATER + rb'[^\n]*?\{[^\n]*?\\?"client\.(?:addr|id)\\?"[ \t]*:',
     "envoy": _LATER + rb"(?:[^\n]*?[F\"][ \t]*)?\[%s\] \\?\"" % _ISO_TIME,
     "envoy-json": _LATER
     + (
         rb'[^\n]*?\{[^\n]*?\\?"(?:response_flags|upstream_cluster|downstream_remote_address)'
         rb'\\?"[ \t]*:'
     ),
-    "ztunnel": _LATER + rb"[^\n]*?\saccess\s+connection (?:complete|failed|opened)\s",
+    "ztunnel": _LATER
+    + rb"[^\n]*?(?:\s|\\t)access(?:\s+|\\t)connection (?:complete|failed|opened)\b",
     "ztunnel-json": _LATER + rb'[^\n]*?\\?"(?:src|dst)\.addr\\?"[ \t]*:',
 }
 """A pattern for the start of each format; the first that matches is it."""
