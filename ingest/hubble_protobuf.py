@@ -14,6 +14,7 @@ from typing import Final
 
 import polars as pl
 
+from sidelong.errors import ConfigError
 from sidelong.ingest.hubble_columns import faults_of, rows_of
 from sidelong.ingest.hubble_endpoints import EndpointTable, FlagTable
 from sidelong.ingest.hubble_flows import flows_of
@@ -48,7 +49,7 @@ class HubbleDecoder:
     """Decodes batches of messages; remembers the endpoints it has seen, so keep one per stream.
 
     name: for the samples of bad rows. fast: whether to use ptars; by default, if it is there.
-    Errors: ModuleNotFoundError when it is asked for and is not.
+    Errors: ConfigError when it is asked for and is not.
     """
 
     def __init__(self, name: str, *, fast: bool | None = None) -> None:
@@ -56,7 +57,13 @@ class HubbleDecoder:
         self._endpoints = EndpointTable()
         self._flags = FlagTable()
         self._read_all: Callable[[Sequence[bytes]], Messages] | None = None
-        if fast or (fast is None and importlib.util.find_spec("ptars")):
+        there = importlib.util.find_spec("ptars") is not None
+        if fast and not there:
+            raise ConfigError(
+                "hubble.fast is set, but ptars is not installed",
+                hint="pip install 'sidelong[fast]', or leave fast out",
+            )
+        if there and fast is not False:
             from sidelong.ingest.hubble_arrow import ArrowReader
 
             self._read_all = ArrowReader(self._endpoints, self._flags).read

@@ -15,6 +15,8 @@ _log: Final = logging.getLogger(__name__)
 _SECOND: Final = 1_000_000_000
 
 # The envelope's time and node are taken from the masked flow: without these two Relay cannot sort.
+_ENVELOPE: Final = ("time", "node_name")
+
 # Whole l4 and l7: of paths inside of a choice, Hubble fills in the last, whichever was chosen.
 FIELD_MASK: Final = (
     "time",
@@ -51,6 +53,8 @@ class Request:
     def __init__(self, settings: HubbleSettings, now_ns: int) -> None:
         self._settings = settings
         self._mask = FIELD_MASK if settings.field_mask is None else settings.field_mask
+        if self._mask:
+            self._mask += tuple(name for name in _ENVELOPE if name not in self._mask)
         self._since = moment("since", settings.since, now_ns) if settings.since else None
         self._until = moment("until", settings.until, now_ns) if settings.until else None
         self._allow = flow_filters("allow", settings.allow)

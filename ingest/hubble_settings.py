@@ -16,10 +16,10 @@ class HubbleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     certificate, where it differs from the host. since, until: RFC 3339, or how long ago: "5m",
     "1h30m". last, first: so many flows, of each node behind Relay; last is with follow what to
     begin with. follow: go on when those are through. allow, deny: see `hubble_filters`.
-    field_mask: what to be sent of each flow, by Hubble's names; () for everything; by default, what
-    the decoder reads. fast: whether to decode with ptars; by default, if it is installed.
-    connect_seconds: how long to try at first; a source that has once worked is tried for ever, at
-    intervals of up to reconnect_seconds.
+    field_mask: what to be sent of each flow, by Hubble's names, and its time and node; () for
+    everything; by default, what the decoder reads. fast: whether to decode with ptars; by default,
+    if it is installed. connect_seconds: how long to try at first; a source that has once worked is
+    tried for ever, at intervals of up to reconnect_seconds.
     """
 
     ca: str | None = None

@@ -403,6 +403,16 @@ def test_a_mask_of_the_user_is_not_changed() -> None:
         finite(server.url, field_mask=("time", "nope"))
 
 
+def test_a_mask_of_the_user_always_asks_for_time_and_node() -> None:
+    with HubbleServer(Ring(event(0))) as server:
+        finite(server.url, field_mask=("IP",))
+        finite(server.url, field_mask=())
+    assert [list(each.field_mask.paths) for each in server.requests] == [
+        ["IP", "time", "node_name"],
+        [],
+    ]
+
+
 def test_a_node_that_failed_is_asked_again_by_a_new_request() -> None:
     now = 0.0
 

@@ -1,5 +1,6 @@
 """Hubble's protobuf to flows: by both ways the same rows that its JSON gives, and what is bad."""
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from io import BytesIO
@@ -13,6 +14,7 @@ from hubble_api import wire, wire_lines
 from hubble_stubs import ROOT, generate
 from polars.testing import assert_frame_equal
 
+from sidelong.errors import ConfigError
 from sidelong.ingest.hubble_endpoints import EndpointTable, FlagTable
 from sidelong.ingest.hubble_json import HubbleLines
 from sidelong.ingest.hubble_pb2 import Endpoint, GetFlowsResponse
@@ -269,6 +271,16 @@ def test_bad_messages_are_all_counted_and_the_first_five_are_told() -> None:
     assert [sample.split(":")[0] for sample in decoded.bad.samples] == [
         f"relay at message {number}" for number in range(1, 6)
     ]
+
+
+def test_without_ptars_the_other_way_is_taken_unless_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert HubbleDecoder("test").way == "protobuf"
+    with pytest.raises(ConfigError, match="ptars is not installed") as raised:
+        HubbleDecoder("test", fast=True)
+    assert "sidelong[fast]" in raised.value.hint
 
 
 def test_endpoints_are_forgotten_when_there_are_too_many() -> None:
