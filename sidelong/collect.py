@@ -12,8 +12,8 @@ from rich.text import Text
 
 from sidelong.collector import Collector, Feed
 from sidelong.config import Config, read_config
-from sidelong.durations import length
 from sidelong.errors import ConfigError, SourceError
+from sidelong.ingest.durations import length
 from sidelong.ingest.flow_folder import FlowFolder
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.live import is_url

@@ -11,8 +11,8 @@ import polars as pl
 from rich.text import Text
 
 from sidelong.config import read_config
-from sidelong.durations import length
 from sidelong.errors import SidelongError
+from sidelong.ingest.durations import length
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.live import is_url, open_live
 from sidelong.ingest.merge import merged
