@@ -28,11 +28,11 @@ def rows(*seconds: int, **columns: list[int | None]) -> pl.DataFrame:
     )
 
 
-def ordered(held_rows: int, *parts: pl.DataFrame, since: int = 0) -> pl.DataFrame:
+def ordered(held_rows: int, *parts: pl.DataFrame) -> pl.DataFrame:
     with Spool(held_rows) as spool:
         for part in parts:
             spool.add(part)
-        batches = [flows for flows, _ in spool.ordered(2, since)]
+        batches = [flows for flows, _ in spool.ordered(2)]
     return pl.concat([FLOW_SCHEMA.to_frame(), *batches])
 
 
@@ -58,9 +58,24 @@ def test_what_another_row_tells_goes_missing(held_rows: int) -> None:
     assert ordered(held_rows, told, later)["src_ip"].to_list() == ["1", "2", "4"]
 
 
-@pytest.mark.parametrize("held_rows", [ON_DISK, IN_MEMORY])
-def test_rows_may_be_left_out_from_the_beginning(held_rows: int) -> None:
-    assert ordered(held_rows, rows(3, 1, 2), since=2)["src_ip"].to_list() == ["3"]
+def test_few_rows_of_a_run_are_at_hand_and_those_of_one_time_may_be_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sidelong.ingest.spool._AT_ONCE", 3)
+    seconds = [number * 7 % 13 for number in range(200)]
+    parts = [rows(*seconds[at : at + 20]) for at in range(0, 200, 20)]
+    flows = ordered(50, *parts)
+    assert flows.equals(ordered(IN_MEMORY, *parts))
+    assert flows["src_ip"].to_list() == [str(second) for second in sorted(seconds)]
+
+
+def test_what_is_told_may_be_in_another_run() -> None:
+    asking = [rows(second, unless_told=[second], tells=[None]) for second in range(8)]
+    telling = [rows(20 + second, tells=[second], unless_told=[None]) for second in (1, 4, 6)]
+    assert ordered(ON_DISK, *asking, *telling)["src_ip"].to_list() == [
+        *("0", "2", "3", "5", "7"),
+        *("21", "24", "26"),
+    ]
 
 
 def test_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ measured apart for more rows than are held there.
 """
 
 import csv
+import importlib
+import importlib.util
 import io
 import os
 import resource
@@ -103,12 +105,11 @@ def whole_nfdump(content: bytes) -> int:
 
 
 def by_zat(content: bytes) -> int:
-    from zat.zeek_log_reader import ZeekLogReader
-
+    reader = importlib.import_module("zat.zeek_log_reader").ZeekLogReader
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "conn.log")
         path.write_bytes(content)
-        rows = list(ZeekLogReader(str(path)).readrows())
+        rows = list(reader(str(path)).readrows())
     return len(rows)
 
 
@@ -126,9 +127,7 @@ WAYS: Final[dict[str, dict[str, Way]]] = {
 
 def ways() -> dict[str, dict[str, Way]]:
     """The ways to compare; `zat` only where it is installed."""
-    try:
-        import zat  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("zat") is None:
         return WAYS
     return {**WAYS, "zeek": {**WAYS["zeek"], "zat": by_zat}}
 
