@@ -41,7 +41,7 @@ def cilium_passes(
         spec = policy["spec"]
         allow, deny = spec.get(direction, ()), spec.get(f"{direction}Deny", ())
         subject = subjects.where(_selected(policy))
-        if spec.get("enableDefaultDeny", {}).get(direction, bool(allow or deny)):
+        if (allow or deny) and spec.get("enableDefaultDeny", {}).get(direction, True):
             isolated |= subject
         for rule in deny:
             denied |= subject & _far(rule, side, fars, ()) & _ports(rule, rows)

@@ -94,7 +94,8 @@ def crd_schema(kind: str) -> dict[str, Any]:
     """The schema of one kind, in which a field that it does not know is an error."""
     (module, version), path = _FILES[kind]
     text = (_module(module, version) / path).read_text(encoding="utf-8")
-    for definition in yaml.safe_load_all(text):
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    for definition in yaml.load_all(text, Loader=loader):
         if definition and definition["spec"]["names"]["kind"] == kind:
             served = definition["spec"]["versions"]
             newest = next((one for one in served if one["storage"]), served[0])

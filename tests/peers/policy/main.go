@@ -119,7 +119,8 @@ func parsed(logger *slog.Logger, manifest []byte) (types.PolicyEntries, error) {
 		if err := json.Unmarshal(manifest, &one); err != nil {
 			return nil, err
 		}
-		return k8s.ParseNetworkPolicy(logger, "default", &one)
+		// Of any cluster: of one only, an ipBlock would let in the policy's own namespace as well.
+		return k8s.ParseNetworkPolicy(logger, "", &one)
 	}
 	var one ciliumv2.CiliumNetworkPolicy
 	if err := json.Unmarshal(manifest, &one); err != nil {
