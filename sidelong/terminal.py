@@ -5,7 +5,6 @@ that repaints the screen. Everything foreign passes through `printable` here bef
 and through `printable_json` where it is printed as JSON.
 """
 
-import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from typing import Final, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from sidelong.alerts.plain_text import printable, printable_json
 from sidelong.errors import SidelongError
 
 __all__ = [
@@ -25,44 +25,7 @@ __all__ = [
     "printable_json",
 ]
 
-# One level for everything below a space, the C1 controls and what Unicode calls format: among them
-# the marks that reverse the direction of text, and characters of no width.
-_LONGEST: Final = 200
 _PLAIN_WIDTH: Final = 100
-
-
-def printable(text: str, longest: int = _LONGEST) -> str:
-    r"""The text with every character that is not printable written as an escape, cut to `longest`.
-
-    >>> printable("a\x1b[2Jb\u202ec")
-    'a\\x1b[2Jb\\u202ec'
-    """
-    if len(text) > longest:
-        text = text[: longest - 1] + "…"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def printable_json(line: str) -> str:
-    r"""The same JSON value, with what is not printable inside its strings written as \uXXXX."""
-    if line.isprintable():
-        return line
-    return re.sub(r"[^ -~]", lambda match: _json_escaped(match[0]), line)
-
-
-def _json_escaped(character: str) -> str:
-    if character.isprintable():
-        return character
-    units = character.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
 
 
 def plural(count: int, thing: str) -> str:
