@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach python,$(PYTHONS),$(shell $(python) -c '$(RECENT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test peers proto lint bench score docs clean
+.PHONY: help demo test peers stubs lint bench score docs clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: $(BIN)/sidelong ## Measure packets/s and flows/s beside dpkt and, where i
 
 score: $(BIN)/sidelong ## Replay the labelled public captures: what was found, what was missed.
 	@$(BIN)/python tests/score.py
+
+stubs: $(BIN)/sidelong ## Write the stubs of ingest/hubble.proto.
+	@$(BIN)/python tests/hubble_stubs.py
 
 docs: $(BIN)/sidelong ## Write what the pages quote from the program; check every link.
 	@$(BIN)/python docs/build.py
