@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Generic, Protocol, TypeVar
 
-from sidelong.errors import SidelongError
+from sidelong.errors import SidelongError, SourceError
 from sidelong.ingest.intake import Intake
 from sidelong.ingest.line_files import SAMPLES, Decoded
 from sidelong.ingest.schema import empty_flows
@@ -99,7 +99,10 @@ class Receiver(Generic[T]):
         return self._port
 
     def batches(self, since: int = 0) -> Iterator[Batch]:
-        """The flows of what comes in; what came before cannot be had again, whatever `since` is."""
+        """The flows of what comes in; what came before cannot be had again, whatever `since` is.
+
+        Errors: SourceError when the address cannot be had, or the server has failed.
+        """
         position, read = since, 0
         self.listen()
         try:
@@ -116,6 +119,8 @@ class Receiver(Generic[T]):
                 finally:
                     (self._takes.done if handed else self._takes.lost)(things)
                     self._intake.done()
+            if self._failure is not None:
+                raise self._failure
         finally:
             self._intake.end()
             self._takes.lost(self._intake.rest())
@@ -146,6 +151,11 @@ class Receiver(Generic[T]):
             asyncio.run(self._run())
         except SidelongError as error:
             self._failure = error
+        except Exception as error:  # of the loop or of gRPC: never silently
+            self._failure = SourceError(
+                f"{self.name} stopped: {type(error).__name__}: {error}",
+                hint="start it again; what its senders keep comes then",
+            )
         finally:
             self._intake.end()
             self._started.set()

@@ -19,8 +19,10 @@ from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest import envoy_als_pb2
 from sidelong.ingest.als_live import open_als
 from sidelong.ingest.envoy_als import AlsDecoder, AlsMessage, Sender
+from sidelong.ingest.intake import Intake
 from sidelong.ingest.line_files import Decoded
 from sidelong.ingest.listening import ServerSettings
+from sidelong.ingest.receiving import Receiver
 
 CART, LEDGER = "spiffe://cluster.local/ns/shop/sa/cart", "spiffe://cluster.local/ns/pay/sa/ledger"
 QUICK: dict[str, Any] = {"drain_seconds": 0.2}
@@ -414,3 +416,31 @@ def test_its_settings_are_a_section_of_the_configuration(tmp_path: Path) -> None
     file.write_text("[als]\nstreams = 0\n")
     with pytest.raises(ConfigError, match=r"als\.streams"):
         read_config(str(file))
+
+
+class Broken:
+    """A server that fails, at its start or when it is to end."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    async def start(self) -> int:
+        if self.when == "start":
+            raise RuntimeError("no loop")
+        return 1
+
+    async def stop(self) -> None:
+        raise RuntimeError("no loop")
+
+
+@pytest.mark.parametrize("when", ["start", "end"])
+def test_a_server_that_fails_is_an_error(when: str) -> None:
+    counts: dict[str, int] = dict.fromkeys(("received", "skipped", "bad"), 0)
+    decoder = AlsDecoder(counts)
+    source: Receiver[AlsMessage] = Receiver("als://x", Broken(when), Intake(1), decoder, counts)
+    batches = source.batches()
+    if when == "end":
+        next(batches)
+        source.close()
+    with pytest.raises(SourceError, match="als://x stopped: RuntimeError: no loop"):
+        list(batches)

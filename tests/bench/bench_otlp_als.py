@@ -75,7 +75,7 @@ def otlp_request(*, labels: bool, number: int = 0) -> bytes:
         }
         made = logs.add(time_unix_nano=record.time)
         made.body.string_value = record.text or ""
-        for key, value in (record.labels | own).items() if labels else ():
+        for key, value in {**record.labels, **own}.items() if labels else ():
             made.attributes.add(key=key).value.string_value = value
     return request.SerializeToString()
 
