@@ -17,7 +17,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a server of ours listens.
+    """How a server of ours listens: [als] for Envoy's access log service, [otlp] for OTLP.
 
     - `cert`, `key`: PEM files of its certificate, with those between it and the root, and of its
       key; without them it speaks plainly. They are read again when they change.
