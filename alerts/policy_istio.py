@@ -53,10 +53,12 @@ def _principal(workload: str, selectors: Selectors) -> str:
 
 
 def _rules(needs: Iterable[Need], selectors: Selectors) -> list[dict[str, Any]]:
-    """Exact ports only: a range of ports is said by leaving them out."""
+    """Exact ports only: a range of ports is said by leaving them out, to callers with a name."""
     together: dict[tuple[Ports, ...], list[Far]] = {}
     for need in needs:
         ports = tuple(one for one in need.ports if one.protocol == "TCP")
+        if not _is_told(need.far, selectors):
+            ports = tuple(one for one in ports if one.first == one.last)
         if ports:
             together.setdefault(ports, []).append(need.far)
     rules = []
@@ -70,17 +72,18 @@ def _rules(needs: Iterable[Need], selectors: Selectors) -> list[dict[str, Any]]:
 
 def _sources(fars: Sequence[Far], selectors: Selectors) -> list[dict[str, Any]]:
     """Who: by certificate, by address, or, of what has neither here, anybody."""
+    if not all(_is_told(far, selectors) for far in fars):
+        return [{}]
     principals = [_principal(far.name, selectors) for far in fars if far.kind == "pods"]
     blocks = [far.name for far in fars if far.kind == "network"]
-    nameless = [far for far in fars if far.kind not in ("pods", "network")]
-    if nameless and selectors.nodes and all(far.kind == "nodes" for far in nameless):
-        blocks += selectors.nodes
-        nameless = []
-    if nameless:
-        return [{}]
+    blocks += selectors.nodes if any(far.kind == "nodes" for far in fars) else ()
     sources = []
     if principals:
         sources.append({"source": {"principals": list(dict.fromkeys(principals))}})
     if blocks:
         sources.append({"source": {"ipBlocks": blocks}})
     return [{"from": sources}]
+
+
+def _is_told(far: Far, selectors: Selectors) -> bool:
+    return far.kind in ("pods", "network") or (far.kind == "nodes" and bool(selectors.nodes))
