@@ -27,7 +27,7 @@ from sidelong.ingest.unordered import HeadedDecoder, UnorderedFile
 from sidelong.ingest.vpc_logs import VpcLines
 from sidelong.ingest.zeek_lines import ZeekLines
 
-EXAMPLES: Final = 200 if os.environ.get("CI") == "true" else 12
+EXAMPLES: Final = 100 if os.environ.get("CI") == "true" else 12
 FUZZ: Final = settings(
     max_examples=EXAMPLES,
     deadline=timedelta(seconds=10),
