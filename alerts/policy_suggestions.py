@@ -185,7 +185,7 @@ def _denied(incident: Incident, selectors: Selectors) -> Iterator[_Candidate]:
     exactly = [Need(far, tuple(sorted(ports))) for far, ports in fars.items()]
     if incident.counts.get("peers", len(fars)) > len(fars) or not fars:
         return
-    wide = incident.kind == "scan"
+    wide = incident.kind == "scan" and not requests_told(incident)
     if "resolvers" in incident.counts and actor.kind == "pods":
         world = [Need(Far("entity", "world"), (Ports("ANY", DNS_PORT, DNS_PORT),))]
         yield _deny(actor.name, "egress", world, selectors)
