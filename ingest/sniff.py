@@ -51,7 +51,7 @@ _LOKI: Final = (
     rb'\s*\{\s*(?:"status"\s*:\s*"success"\s*,\s*)?'
     rb'"data"\s*:\s*\{\s*"resultType"\s*:\s*"streams"'
 )
-_LATER: Final = rb"(?:[^\n]*\n)*?"
+_LATER: Final = rb"(?s:.*?)"  # what follows begins with a literal, so that one pass will do
 _ISO_TIME: Final = rb"\d{4}-\d\d-\d\dT[0-9:.]+Z"
 
 _MARKS: Final = {
@@ -72,24 +72,21 @@ _MARKS: Final = {
         rb"|" + _IN_A_LINE % rb"id[._]orig_h"
     ),
     "goflow2": _IN_A_LINE % rb"sampler_address|time_flow_start_ns",
-    "nfdump": rb'\s*\[?\s*\{[^}]*"(?:src[46]_addr|export_sysid)"\s*:',
+    "nfdump": rb'\s*(?:\[\s*)?\{[^}]*"(?:src[46]_addr|export_sysid)"\s*:',
     "netobserv": _IN_A_LINE % rb"TimeFlowStartMs|TimeFlowEndMs" + rb"|" + _LOKI,
     "vpc": (
         rb"(?:[a-z][a-z0-9-]* )*(?:pkt-)?srcaddr(?: [a-z][a-z0-9-]*)*[ \r]*\n"
         rb"|2 (?:\d{12}|unknown|-)(?: \S+){8} \d+ \d+ (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)\s"
     ),
     # Access logs, in one of the first lines too; a runtime or a shipper may have wrapped them.
-    "linkerd": _LATER + rb"[^\n]*?\S+:\d+ \S+ - \[%s\] \\?\"" % _ISO_TIME,
-    "linkerd-json": _LATER + rb'[^\n]*?\{[^\n]*?\\?"client\.(?:addr|id)\\?"[ \t]*:',
-    "envoy": _LATER + rb"(?:[^\n]*?[F\"][ \t]*)?\[%s\] \\?\"" % _ISO_TIME,
+    "linkerd": _LATER + rb"[^ \n] - \[%s\] \\?\"" % _ISO_TIME,
+    "linkerd-json": _LATER + rb'"client\.(?:addr|id)\\?"[ \t]*:',
+    "envoy": rb"(?:%s(?:\n|F |\"))?\[%s\] \\?\"" % (_LATER, _ISO_TIME),
     "envoy-json": _LATER
-    + (
-        rb'[^\n]*?\{[^\n]*?\\?"(?:response_flags|upstream_cluster|downstream_remote_address)'
-        rb'\\?"[ \t]*:'
-    ),
+    + rb'"(?:response_flags|upstream_cluster|downstream_remote_address)\\?"[ \t]*:',
     "ztunnel": _LATER
-    + rb"[^\n]*?(?:\s|\\t)access(?:\s+|\\t)connection (?:complete|failed|opened)\b",
-    "ztunnel-json": _LATER + rb'[^\n]*?\\?"(?:src|dst)\.addr\\?"[ \t]*:',
+    + rb"(?:[ \t]|\\t)access(?:[ \t]{1,8}|\\t)connection (?:complete|failed|opened)\b",
+    "ztunnel-json": _LATER + rb'"(?:src|dst)\.addr\\?"[ \t]*:',
 }
 """A pattern for the start of each format; the first that matches is it."""
 

@@ -1,6 +1,7 @@
 """Mesh logs are known by their first lines, wrapped or not, and take nobody else's."""
 
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.envoy_logs import EnvoySettings
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.settings import InputSettings
-from sidelong.ingest.sniff import format_of
+from sidelong.ingest.sniff import HEAD_BYTES, format_of
 
 LINKERD = '10.42.0.63:51160 - - [2022-08-23T20:28:20.071809491Z] "GET / HTTP/2.0" 200'
 LINKERD_JSON = '{"client.addr":"10.42.0.70:32996","client.id":"-","status":200}'
@@ -57,3 +58,14 @@ def test_a_format_that_cannot_be_read_back_is_an_error_at_once(tmp_path: Path) -
     settings = InputSettings(envoy=EnvoySettings(format="%START_TIME%%RESPONSE_CODE%"))
     with pytest.raises(ConfigError, match="nothing stands between"):
         open_inputs([str(path)], "envoy", settings)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"{", b"{ x\n", b"[2026-11-23T02:18:27.763Z] ", b'"F ', b" access ", b"1:1 1 - [", b"a", b" "],
+)
+def test_a_head_that_is_nothing_is_given_up_in_one_pass(piece: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(SourceError):
+        format_of(piece * (HEAD_BYTES // len(piece)), "log")
+    assert time.process_time() - began < 2
