@@ -66,7 +66,7 @@ _CONN_SALT: Final = 0x9E37_79B9_7F4A_7C15
 def stream_of(rows: pl.DataFrame, names: tuple[str, ...]) -> pl.Series:
     """Which log each row of JSON is of: what stands in one of `names`, else by its fields.
 
-    Takes more fields than `FIELDS`: those that tell logs apart are in `zeek_json`.
+    Takes more fields than `FIELDS`: those that tell logs apart are in `zeek_lines`.
     """
     here = {name: pl.col(name).is_not_null() for name in rows.columns}
     sip = here["call_id"] | here["request_path"] | here["response_path"]
