@@ -34,8 +34,9 @@ bench: $(BIN)/sidelong ## Measure packets/s and flows/s beside dpkt and, where i
 score: $(BIN)/sidelong ## Replay the labelled public captures: what was found, what was missed.
 	@$(BIN)/python tests/score.py
 
-stubs: $(BIN)/sidelong ## Write the stubs of ingest/hubble.proto.
+stubs: $(BIN)/sidelong ## Write the stubs of the .proto files in ingest/.
 	@$(BIN)/python tests/hubble_stubs.py
+	@$(BIN)/python tests/mesh_stubs.py
 
 docs: $(BIN)/sidelong ## Write what the pages quote from the program; check every link.
 	@$(BIN)/python docs/build.py
@@ -59,5 +60,5 @@ $(BIN)/sidelong: pyproject.toml constraints.txt
 	       echo "  try: install your system's python3-venv package, then make again"; exit 1; } >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python \
-	  --constraint constraints.txt --group dev --editable '.[fast,kubernetes,mesh]'
+	  --constraint constraints.txt --group dev --editable '.[fast,kubernetes]'
 	@touch $@

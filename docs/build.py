@@ -1,31 +1,46 @@
-"""Writes docs/cli.md from the help of each command, and checks every link between pages.
+"""Writes the pages that follow from the program, and checks every link between pages.
 
-python docs/build.py            write the page, then check links
-python docs/build.py --check    change nothing, fail if the page is stale or a link is broken
+docs/cli.md is the help of each command, docs/configuration.md the settings of each section.
+
+python docs/build.py            write the pages, then check links
+python docs/build.py --check    change nothing, fail if a page is stale or a link is broken
 """
 
+import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from types import NoneType, UnionType
+from typing import Annotated, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
+import msgspec
 
 from sidelong.cli import cli
+from sidelong.config import Config
 
-__all__ = ["broken_links", "cli_page", "with_incidents"]
+__all__ = ["broken_links", "cli_page", "configuration_page", "with_incidents"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
-PAGE: Final = ROOT / "docs" / "cli.md"
+DOCS: Final = ROOT / "docs"
 
 _WIDTH: Final = 100
 _HEAD: Final = """\
 # The command line
 
 Written by `make docs` from the commands themselves; a test fails when it is stale.
+"""
+_SETTINGS: Final = """\
+# Configuration
+
+Written by `make docs` from the settings themselves; a test fails when it is stale.
+
+Commands that read flows take `--config FILE`, a TOML file. Every section may be left out, and so
+may every key of one; a key that nobody knows is an error. Paths are relative to the working
+directory. No secret stands in the file: keys and tokens are files that it names.
 """
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -45,6 +60,52 @@ def _section(name: str) -> str:
     context = click.Context(command, parent=group, info_name=name) if name else group
     title = f"sidelong {name}".strip()
     return f"## {title}\n\n```text\n{command.get_help(context)}\n```\n"
+
+
+def configuration_page() -> str:
+    """The page: every section with what its keys mean, their types and their defaults."""
+    hints = get_type_hints(Config)
+    sections = (_settings(name, hints[name]) for name in Config.__struct_fields__)
+    return "\n".join([_SETTINGS, *sections])
+
+
+def _settings(name: str, settings: type[msgspec.Struct]) -> str:
+    summary, _, meaning = (inspect.getdoc(settings) or "").partition("\n\n")
+    rows = [
+        f"| `{field.encode_name}` | {_type(field.type)} | {_default(field)} |"
+        for field in msgspec.structs.fields(settings)
+    ]
+    table = "\n".join(["| key | type | default |", "|---|---|---|", *rows])
+    return f"## [{name}]\n\n{summary}\n\n{meaning}\n\n{table}\n"
+
+
+_TOML: Final = {str: "text", int: "integer", float: "number", bool: "true or false"}
+
+
+def _type(hint: object) -> str:
+    """A type in the words of TOML; that a key may be left out needs no word."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _type(inner[0])
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type(one) for one in inner if one is not NoneType))
+    if origin is Literal:
+        return " or ".join(f"`{one}`" for one in inner)
+    if origin is tuple:
+        return f"list of {_type(inner[0])}"
+    if origin in (dict, Mapping):
+        return "table"
+    return _TOML[hint] if isinstance(hint, type) and hint in _TOML else "table"
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default_factory is not msgspec.NODEFAULT:
+        value = field.default_factory()
+    elif field.required:
+        return "required"
+    else:
+        value = field.default
+    return "" if value is None or value in ((), {}) else f"`{msgspec.json.encode(value).decode()}`"
 
 
 def with_incidents(readme: str) -> str:
@@ -92,11 +153,16 @@ def _anchors(page: Path) -> set[str]:
 
 def main(arguments: list[str]) -> int:
     """Write or check; returns the exit status."""
+    pages = {DOCS / "cli.md": cli_page(), DOCS / "configuration.md": configuration_page()}
     if arguments == ["--check"]:
-        stale = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != cli_page()
-        problems = [f"{PAGE.relative_to(ROOT)} is stale: make docs"] if stale else []
+        problems = [
+            f"{page.relative_to(ROOT)} is stale: make docs"
+            for page, text in pages.items()
+            if not page.exists() or page.read_text(encoding="utf-8") != text
+        ]
     else:
-        PAGE.write_text(cli_page(), encoding="utf-8")
+        for page, text in pages.items():
+            page.write_text(text, encoding="utf-8")
         README.write_text(with_incidents(README.read_text(encoding="utf-8")), encoding="utf-8")
         problems = []
     problems += [f"broken link in {link}" for link in broken_links()]

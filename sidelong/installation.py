@@ -19,10 +19,6 @@ __all__ = ["EXTRAS", "Part", "examined", "parts"]
 
 EXTRAS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "fast": ("reads Hubble's protobuf faster", ("ptars",)),
-    "mesh": (
-        "receives what Envoy sends, ALS and OTLP",
-        ("envoy.service.accesslog.v3.als_pb2", "opentelemetry.proto.logs.v1.logs_pb2"),
-    ),
     "kubernetes": ("names addresses by a watch on the Kubernetes API", ("kubernetes",)),
 }
 """Each extra: what it is for, and the modules that it brings."""

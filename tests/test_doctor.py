@@ -468,7 +468,7 @@ def test_the_installation_is_looked_at_without_a_source(capsys: Captured) -> Non
     told = report([], 0, capsys)
     states = {one["name"]: one["state"] for one in told["installation"]}
     assert states["polars"] == states["configuration"] == states["working folder"] == "ok"
-    assert {"[fast]", "[mesh]", "[kubernetes]"} <= set(states)
+    assert {"[fast]", "[kubernetes]"} <= set(states)
 
 
 def test_an_extra_that_is_absent_is_no_fault_and_can_be_had(
