@@ -37,9 +37,10 @@ def asked(engine: Engine, policies: list[dict[str, Any]], rows: pl.DataFrame) ->
 
 def without_names(policy: dict[str, Any]) -> dict[str, Any]:
     """The policy as far as ports go: names are judged by the DNS proxy, not by the engine."""
-    return json.loads(
+    stripped: dict[str, Any] = json.loads(
         json.dumps(policy), object_hook=lambda one: {k: v for k, v in one.items() if k != "rules"}
     )
+    return stripped
 
 
 def cilium_labels(identity: str, address: str | None) -> list[str]:

@@ -294,7 +294,9 @@ def cilium_direction(
     address: str | None,
 ) -> bool:
     side = "to" if direction == "egress" else "from"
-    closed, reasons, refusals = False, [], []
+    closed = False
+    reasons: list[dict[str, Any]] = []
+    refusals: list[dict[str, Any]] = []
     for policy in policies:
         spec = policy["spec"]
         wanted = dict(spec["endpointSelector"]["matchLabels"])
@@ -346,7 +348,7 @@ def is_entity(far: str, entity: str) -> bool:
 
 def cilium_carried(rule: dict[str, Any], row: dict[str, Any]) -> bool:
     if "icmps" in rule:
-        return row["protocol"] == "ICMP"
+        return bool(row["protocol"] == "ICMP")
     if "toPorts" not in rule:
         return True
     for one in (port for ports in rule["toPorts"] for port in ports["ports"]):

@@ -103,7 +103,7 @@ def test_another_resolver_is_asked_as_before() -> None:
 def test_the_resolver_itself_may_ask_anybody() -> None:
     known = Acquaintances(baseline(("shop/a", RESOLVER, 53, "UDP")))
     for kind in ("cilium", "kubernetes"):
-        policy = allow_list(known.needs(RESOLVER, SELECTORS), SELECTORS, kind)  # type: ignore[arg-type]
+        policy = allow_list(known.needs(RESOLVER, SELECTORS), SELECTORS, kind)
         assert goes(policy, RESOLVER, "world:203.0.0.0/16", 53, "UDP", object="203.0.113.53")
 
 
@@ -253,7 +253,7 @@ def test_a_stranger_gets_in_nowhere_and_nothing_gets_out_to_one(
     edges: list[Any], port: int
 ) -> None:
     for kind in ("cilium", "kubernetes"):
-        policy = least(baseline(*edges), kind)  # type: ignore[arg-type]
+        policy = least(baseline(*edges), kind)
         wide = kind == "kubernetes" and "0.0.0.0/0" in policy_text([policy])
         assert wide or not goes(policy, "other/stranger", "shop/a", port, "TCP")
         assert wide or not goes(policy, "shop/a", "other/stranger", port, "TCP")

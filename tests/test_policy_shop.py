@@ -55,7 +55,8 @@ def replayed(shop: Path) -> Replayed:
     for step in steps(Pipeline(), shop / "train.hubble.jsonl.zst"):
         quiet.append(connections(step.flows))
     pipeline = Pipeline(baseline, advice=Advice(baseline))
-    attacked, last = [], {}
+    attacked: list[pl.DataFrame] = []
+    last: dict[str, Incident] = {}
     for step in steps(pipeline, shop / "test.hubble.jsonl.zst"):
         attacked.append(connections(step.flows))
         last.update((incident.id, incident) for incident in step.incidents)

@@ -1,6 +1,5 @@
 """Which policy is suggested for an incident, and when none is."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -40,7 +39,7 @@ def incident(
     samples: Any = (),
     **more: Any,
 ) -> Incident:
-    evidence = (Observation(feature, "", "", 14.0),) if feature else ()
+    evidence: tuple[Observation, ...] = (Observation(feature, "", "", 14.0),) if feature else ()
     evidence += tuple(Observation("sample", sample, "", 0.0) for sample in samples)
     return Incident(
         id="1234",
@@ -115,7 +114,7 @@ def test_a_credential_service_outside_is_denied_by_its_address() -> None:
 def test_a_scanner_may_go_where_it_used_to_go() -> None:
     probes = [target("payments/db", port) for port in range(20, 40)]
     for kind in ("cilium", "kubernetes"):
-        found = suggested(incident("scan", *probes, feature="vertical_first_contacts"), kind)  # type: ignore[arg-type]
+        found = suggested(incident("scan", *probes, feature="vertical_first_contacts"), kind)
         assert found.subjects == ("shop/a",)
         assert "egress" in spec(found)
 

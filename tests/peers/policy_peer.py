@@ -99,8 +99,8 @@ def crd_schema(kind: str) -> dict[str, Any]:
         if definition and definition["spec"]["names"]["kind"] == kind:
             served = definition["spec"]["versions"]
             newest = next((one for one in served if one["storage"]), served[0])
-            schema = _strict(newest["schema"]["openAPIV3Schema"])
-            schema["properties"] |= {"apiVersion": {}, "kind": {}, "metadata": {}}  # of every object
+            schema: dict[str, Any] = _strict(newest["schema"]["openAPIV3Schema"])
+            schema["properties"] |= {key: {} for key in ("apiVersion", "kind", "metadata")}
             return schema
     raise GoError(f"no {kind} in {path} of {module}")
 
