@@ -8,12 +8,13 @@ A directory with a manifest and Parquet tables, nothing executable:
     names.parquet       64-bit keys of the (actor, domain, name) that were asked
     domains.parquet     per (actor, domain) that was asked: the highest level its name bytes reached
     networks.parquet    the IPv4 /24 networks in which workloads were seen
+    feedback.json       what people said about incidents, if they did: models/feedback.py
 
 A baseline is frozen while traffic is judged against it.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +26,9 @@ from numpy.typing import NDArray
 
 from sidelong.errors import ConfigError
 from sidelong.features.contacts import contact_keys
-from sidelong.features.edges import edge_keys, service_keys
+from sidelong.features.edges import EDGE, edge_keys, service_keys
 from sidelong.ingest.schema import PROTOCOLS, schema_of
+from sidelong.models.feedback import Feedback, edge_rows
 
 __all__ = [
     "CONTACTS_SCHEMA",
@@ -40,6 +42,7 @@ __all__ = [
 
 _FORMAT: Final = 1
 _TIME: Final = pl.Datetime("ns", "UTC")
+_MILLI: Final = 1_000  # levels are in thousandths of a byte
 
 CONTACTS_SCHEMA: Final = schema_of(
     {
@@ -95,6 +98,8 @@ def is_replaceable(directory: Path) -> bool:
 class Baseline:
     """What was learnt, as frames of the schemas above; `flows` and `completeness` tell from what.
 
+    `feedback` is what people said since; `load` heeds it in the frames, detectors do the rest.
+
     Equal content makes equal keys on every machine, so a baseline can be copied about.
     """
 
@@ -105,6 +110,7 @@ class Baseline:
     networks: pl.DataFrame
     flows: int = 0
     completeness: float = 1.0
+    feedback: Feedback = Feedback()  # noqa: RUF009, a frozen value
 
     @classmethod
     def empty(cls) -> "Baseline":
@@ -200,7 +206,37 @@ class Baseline:
                     f"{path} cannot be read as part of a baseline: {str(error).splitlines()[0]}",
                     hint="learn the baseline anew with: sidelong learn INPUT --baseline DIR",
                 ) from error
-        return cls._of(tables, manifest["flows"], manifest["completeness"])
+        learnt = cls._of(tables, manifest["flows"], manifest["completeness"])
+        return learnt.heeding(Feedback.read(directory))
+
+    def heeding(self, feedback: Feedback) -> "Baseline":
+        """The baseline with what people said: edges known or not, allowances higher or none."""
+        if feedback == Feedback():
+            return self
+        known = edge_rows(feedback.known_edges)
+        forbidden = edge_rows(feedback.forbidden_edges).select(EDGE)
+        added = known.join(self.contacts, on=known.columns, how="anti").unique(maintain_order=True)
+        moment = self.span[1] if self.span else None
+        rows = added.with_columns(
+            first=pl.lit(moment, _TIME), last=pl.lit(moment, _TIME), active_seconds=pl.lit(1)
+        ).match_to_schema(CONTACTS_SCHEMA, integer_cast="upcast")
+        contacts = pl.concat([self.contacts, rows]).join(
+            forbidden, on=list(EDGE), how="anti", maintain_order="left"
+        )
+        allowed = [(one.actor, one.domain, one.bytes * _MILLI) for one in feedback.allowed_domains]
+        refused = [(one.actor, one.domain) for one in feedback.forbidden_domains]
+        domains = (
+            pl.concat([self.domains, pl.DataFrame(allowed, schema=DOMAINS_SCHEMA, orient="row")])
+            .group_by("actor", "domain", maintain_order=True)
+            .agg(pl.col("level").max())
+            .join(
+                pl.DataFrame(refused, schema=["actor", "domain"], orient="row").cast(pl.String),
+                on=["actor", "domain"],
+                how="anti",
+                maintain_order="left",
+            )
+        )
+        return replace(self, contacts=contacts, domains=domains, feedback=feedback)
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sidelong.ingest.state import Counted
 from sidelong.models.baseline import Baseline
 from sidelong.models.dns_exfiltration import DnsExfiltrationDetector
 from sidelong.models.evidence import EVIDENCE_SCHEMA
+from sidelong.models.feedback import edge_rows
 from sidelong.models.guessing import GuessingDetector
 from sidelong.models.lateral_movement import LateralMovementDetector
 from sidelong.models.rarity import Rarity
@@ -46,7 +47,9 @@ class Detectors:
         self._spread = SpreadDetector(baseline, bounds)
         self._dns = DnsExfiltrationDetector(baseline, bounds)
         rarity = Rarity(baseline)
-        self._lateral = LateralMovementDetector(rarity)
+        feedback = baseline.feedback
+        self._scanners = feedback.scanning()
+        self._lateral = LateralMovementDetector(rarity, edge_rows(feedback.forbidden_edges))
         self._bypass = ResolverBypassDetector(baseline, rarity)
         self._stateful: dict[str, Counted] = {
             "contacts": self._contacts,
@@ -84,11 +87,11 @@ class Detectors:
                 self._lateral.judge(new_edges),
             ]
         )
-        return _in_order(evidence)
+        return self._declared(_in_order(evidence))
 
     def finish(self, row: int) -> pl.DataFrame:
         """The evidence that only silence brings, once a stream has ended after `row`."""
-        return _in_order(self._scan.judge(self._contacts.finish(row)))
+        return self._declared(_in_order(self._scan.judge(self._contacts.finish(row))))
 
     def tidy(self, now_ns: int) -> None:
         """Expire and evict state at an event-time tick."""
@@ -103,6 +106,17 @@ class Detectors:
         """Go on from a snapshot."""
         for name, part in self._stateful.items():
             part.restore(state[name])
+
+    def _declared(self, evidence: pl.DataFrame) -> pl.DataFrame:
+        """The evidence, nothing of it decisive that a declared scanner's scans bring.
+
+        It stays evidence: what a scanner reaches while it scans is no lateral movement.
+        """
+        if self._scanners.is_empty() or evidence.is_empty():
+            return evidence
+        scans = (pl.col("kind") == "scan") & (pl.col("time") < pl.col("until")).fill_null(False)
+        rows = evidence.join(self._scanners, on="actor", how="left", maintain_order="left")
+        return rows.with_columns(decisive=pl.col("decisive") & ~scans).drop("until")
 
 
 def _in_order(evidence: pl.DataFrame) -> pl.DataFrame:

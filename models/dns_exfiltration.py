@@ -73,8 +73,15 @@ class DnsExfiltrationDetector:
 
     def __init__(self, baseline: Baseline, bounds: Bounds) -> None:
         self._known = baseline.name_keys
-        self._allowances = baseline.domains.select(
+        allowed = baseline.domains.select(
             "actor", "domain", limit=(2 * pl.col("level")).clip(ALERT_BYTES * _SCALE)
+        )
+        # What a person confirmed to be a tunnel has no allowance: a byte is enough.
+        refused = {(one.actor, one.domain) for one in baseline.feedback.forbidden_domains}
+        rows = [(*pair, _SCALE) for pair in sorted(refused)]
+        forbidden = pl.DataFrame(rows, schema=allowed.schema, orient="row")
+        self._allowances = pl.concat(
+            [allowed.join(forbidden, on=["actor", "domain"], how="anti"), forbidden]
         )
         self._names = Table({}, capacity=bounds.names, ttl_ns=_WEEK_NS)
         self._buckets = OneSidedSums(

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from sidelong.features.edges import EDGE
 from sidelong.features.sides import METADATA_ADDRESS, is_external, is_workload
 from sidelong.models.evidence import ALERT, NO_EVIDENCE, PARTS, as_evidence, micro_nats
 from sidelong.models.rarity import Rarity
@@ -34,6 +35,9 @@ DENIED: Final = micro_nats(3.0)
 
 IMPOSTOR: Final = micro_nats(5.0)
 """The mesh saw another identity than the pod's own."""
+
+FORBIDDEN: Final = ALERT
+"""A person confirmed an incident in which the edge was used: no more is needed."""
 
 _ADMIN_PORTS: Final = {
     22: "SSH",
@@ -74,10 +78,14 @@ COMMON_PORTS: Final = (53, 67, 68, 123, 137, 138, 1900, 5353, 5355)
 
 
 class LateralMovementDetector:
-    """Judges new edges against a frozen baseline; it has no state of its own."""
+    """Judges new edges against a frozen baseline; it has no state of its own.
 
-    def __init__(self, rarity: Rarity) -> None:
+    forbidden: edges (columns `EDGE`) that alarm whatever they lead to.
+    """
+
+    def __init__(self, rarity: Rarity, forbidden: pl.DataFrame) -> None:
         self._rarity = rarity
+        self._forbidden = forbidden.select(EDGE).unique().with_columns(forbidden=True)
 
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
         """Evidence from new edges (`Edges.observe`), one row each; `parts` says of what."""
@@ -106,6 +114,7 @@ class LateralMovementDetector:
             denied=(pl.col("verdict") == "DROPPED").fill_null(False),
             impostor=_impostor(),
         )
+        rows = rows.join(self._forbidden, on=list(EDGE), how="left", maintain_order="left")
         rows = self._weigh(rows)
         return as_evidence(
             rows.with_columns(
@@ -131,6 +140,7 @@ class LateralMovementDetector:
             crossed=pl.when("crossing").then(CROSSING).otherwise(0),
             refused=pl.when("denied").then(DENIED).otherwise(0),
             impersonated=pl.when("impostor").then(IMPOSTOR).otherwise(0),
+            confirmed=pl.when("forbidden").then(FORBIDDEN).otherwise(0),
         )
         parts = [
             _part(
@@ -154,10 +164,11 @@ class LateralMovementDetector:
             ),
             _part("policy_denied", pl.lit("denied"), pl.lit("allowed"), "refused"),
             _part("identity", _principal(), pl.col("actor"), "impersonated"),
+            _part("confirmed_before", pl.lit("seen again"), pl.lit("forbidden"), "confirmed"),
         ]
         return rows.with_columns(
             log_evidence=pl.sum_horizontal(
-                "rarity", "sensitive", "unserved", "crossed", "refused", "impersonated"
+                "rarity", "sensitive", "unserved", "crossed", "refused", "impersonated", "confirmed"
             ),
             parts=pl.concat_list(parts)
             .list.eval(pl.element().filter(pl.element().struct.field("log_evidence") > 0))
