@@ -406,12 +406,8 @@ def test_when_too_many_wait_the_oldest_of_the_longest_queue_are_dead_letters(
     outbox = opening(most_messages=3)
     outbox.put([message(to="chat"), *(message(incident(name)) for name in "abcd")])
     assert outbox.overflowed == 2
-    assert [
-        (letter["receiver"], letter["message"]["events"][0]["id"]) for letter in letters(path)
-    ] == [  # type: ignore[index]
-        ("pager", "a"),
-        ("pager", "b"),
-    ]
+    assert [letter["receiver"] for letter in letters(path)] == ["pager", "pager"]
+    assert first_incidents(path) == ["a", "b"]
     assert taken(outbox, "chat")
 
 
