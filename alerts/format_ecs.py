@@ -43,7 +43,8 @@ def ecs_bulk(events: Sequence[Incident], labels: Mapping[str, str]) -> bytes:
     """The body of a request to `_bulk`: each document created once, under its `event.id`."""
     lines = []
     for document in ecs_documents(events, labels):
-        lines += [json.dumps({"create": {"_id": document["event"]["id"]}}), json.dumps(document)]
+        lines += [json.dumps({"create": {"_id": document["event"]["id"]}})]
+        lines.append(json.dumps(document, ensure_ascii=False))
     return "".join(f"{line}\n" for line in lines).encode()
 
 

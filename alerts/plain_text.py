@@ -38,7 +38,7 @@ LONGEST: Final = 512
 
 _SENTENCE: Final = 2_000
 _POLICY: Final = 16_000
-_MOST: Final = 50  # entries of any list; incidents hold fewer
+_MOST: Final = 25  # entries of any list; incidents hold at most 20
 _SHOWN: Final = 200
 
 # Unicode calls them letters, marks or symbols, and yet they show nothing.

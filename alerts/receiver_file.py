@@ -61,7 +61,7 @@ class FileReceiver:
 
 
 def _json(payloads: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [json.dumps(payload, separators=(",", ":")) for payload in payloads]
+    return [json.dumps(payload, separators=(",", ":"), ensure_ascii=False) for payload in payloads]
 
 
 def _incidents(events: Sequence[Incident], labels: Mapping[str, str]) -> list[str]:

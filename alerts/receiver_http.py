@@ -89,8 +89,8 @@ class HttpReceiver:
 
 
 def json_body(payload: Any) -> bytes:
-    """Plain values as JSON in ASCII."""
-    return json.dumps(payload, separators=(",", ":")).encode()
+    """Plain values as JSON in UTF-8."""
+    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _revealed(value: str | Secret) -> str:

@@ -1,6 +1,7 @@
 """What can be set of the receivers: the sections [[receivers]], each with its `type` and `name`."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -24,6 +25,8 @@ __all__ = [
     "WebhookSettings",
 ]
 
+_CONFIDENTIAL: Final = re.compile("auth|token|key|secret|cookie|pass", re.IGNORECASE)
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Value = str | Secret
 """A text, or where the secret is: { env = "NAME" } or { file = "/run/secrets/name" }."""
@@ -32,13 +35,19 @@ Value = str | Secret
 class HttpReceiverSettings(HttpSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is the same of every receiver behind a URL; see HttpSettings too.
 
-    name: what routes call it. url: as text, or a secret, as those of Slack and Teams are. headers:
-    sent with each request, their values as text or secret.
+    name: what routes call it. url: as text, or a secret, as those of Slack and Teams always are.
+    headers: sent with each request; those that look confidential are secrets.
     """
 
     name: Name
     url: Value
     headers: dict[str, Value] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in self.headers.items():
+            if isinstance(value, str) and _CONFIDENTIAL.search(name):
+                raise ValueError(f'the header {name} is a secret: write {{ env = "VARIABLE" }}')
 
 
 class WebhookSettings(
@@ -94,6 +103,7 @@ class SlackSettings(
     title, text: templates; text is mrkdwn. channel: for chat.postMessage.
     """
 
+    url: Secret
     title: str | None = None
     text: str | None = None
     channel: str | None = None
@@ -112,6 +122,7 @@ class TeamsSettings(
     title, text: templates; text is Markdown.
     """
 
+    url: Secret
     title: str | None = None
     text: str | None = None
 
