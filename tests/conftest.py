@@ -13,6 +13,12 @@ from peers.fixtures_kubernetes import kubernetes as kubernetes
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-golden", action="store_true", help="write what tests compare with anew"
+    )
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of public captures: SIDELONG_DATA, else `../shared/data` beside the repository."""
