@@ -274,6 +274,6 @@ def test_a_policy_too_long_does_not_travel_with_its_incident() -> None:
 
 def test_advice_remembers_a_bounded_number() -> None:
     advice = Advice(USUAL)
-    for i in range(600):
+    for i in range(300):
         advice.on(incident("lateral_movement", target(f"payments/db-{i}", 5432)))
     assert len(advice._last) <= 256
