@@ -15,7 +15,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `peers`, as pytest has it
 
-from peers.go_programs import GoError, built  # noqa: E402 - see the line above
+from peers.go_programs import GoError, built
 
 SOURCES: Final = Path(__file__).resolve().parent
 GO: Final = {"hubblepeer": "hubble", "kubernetespeer": "kubernetes", "policypeer": "policy"}
