@@ -32,7 +32,7 @@ EVENT_KEY: Final = (
 
 _KEEP_NS: Final = 60 * 1_000_000_000
 _CAPACITY: Final = 1_000_000
-_FACETS: Final = ("events", "volumes", "principals")
+_FACETS: Final[tuple[str, ...]] = ("events", "volumes", "principals")
 _OF_VOLUMES: Final = ("packets", "bytes")
 _OF_PRINCIPALS: Final = ("src_principal", "dst_principal", "encrypted")
 _OF_EVENTS: Final = (
