@@ -11,7 +11,10 @@ from typing import Final
 
 import msgspec
 
+from sidelong.alerts.delivery_settings import DeliverySettings
 from sidelong.alerts.policy_settings import PolicySettings
+from sidelong.alerts.receiver_settings import ReceiverSettings
+from sidelong.alerts.route_settings import AlertSettings
 from sidelong.collector import CollectSettings
 from sidelong.errors import ConfigError
 from sidelong.ingest.kubernetes_login import KubernetesSettings
@@ -25,9 +28,12 @@ _PLACE: Final = re.compile(r" - at `(?:key in )?`?\$\.?(?P<place>[^`]*)`$")
 class Config(InputSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All there is to set, at its defaults."""
 
+    alerts: AlertSettings = AlertSettings()
     collect: CollectSettings = CollectSettings()
+    delivery: DeliverySettings = DeliverySettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
     policy: PolicySettings = PolicySettings()
+    receivers: tuple[ReceiverSettings, ...] = ()
 
 
 def read_config(path: str | None) -> Config:
@@ -63,5 +69,7 @@ def _where(message: str) -> str:
 
 
 def _known() -> str:
-    sections = ", ".join(f"[{name}]" for name in Config.__struct_fields__)
-    return f"the sections are {sections}" if sections else "leave it out"
+    sections = [
+        "[[receivers]]" if name == "receivers" else f"[{name}]" for name in Config.__struct_fields__
+    ]
+    return f"the sections are {', '.join(sections)}"
