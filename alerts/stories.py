@@ -54,8 +54,8 @@ class Stories:
         nearby = [f"namespace {namespace}" for namespace in _namespaces([actor, *reached])]
         story = self._first(known, now_ns - _MEMORY_NS) or self._first(nearby, now_ns - _NEARBY_NS)
         story = story or id
-        before = self._kinds.get(story, frozenset())
-        self._kinds[story] = before | {kind}
+        before: frozenset[Kind] = self._kinds.get(story, frozenset())
+        self._kinds[story] = before.union((kind,))
         for touched in (*known, *reached, *nearby):
             self.touch(touched, story, now_ns)
         return Part(story, before)

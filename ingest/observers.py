@@ -16,7 +16,7 @@ from typing import Final, TypedDict
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sidelong.ingest.keys import Keys, hash_column, hash_columns, mix
 from sidelong.ingest.schema import TCP_FLAGS
@@ -58,7 +58,7 @@ class Observers:
     """
 
     def __init__(self) -> None:
-        columns = dict.fromkeys(_FACETS, np.int64)
+        columns: dict[str, DTypeLike] = dict.fromkeys(_FACETS, np.int64)
         self._told: Final = Table(columns, capacity=_CAPACITY, ttl_ns=_KEEP_NS)
         self._by_observer: Final = Table(columns, capacity=_CAPACITY, ttl_ns=_KEEP_NS)
 
