@@ -16,7 +16,8 @@ from typing import Final
 from sidelong.alerts.breaker import Breaker, Leave, pause
 from sidelong.alerts.outbox import Outbox, Taken
 from sidelong.alerts.receiver import Message, Receiver, Undelivered
-from sidelong.errors import SidelongError
+from sidelong.alerts.secret import shortened
+from sidelong.errors import ConfigError, SidelongError
 
 __all__ = ["Dispatcher"]
 
@@ -24,6 +25,7 @@ _log: Final = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 1.0  # other processes put, too, and cannot wake the threads of this one
 _TIDY_SECONDS: Final = 30.0
+_WHY: Final = 500  # characters
 
 
 @dataclass(slots=True)
@@ -42,10 +44,12 @@ class _Lane:
 
 
 class Dispatcher:
-    """Delivers what is in `outbox` to `receivers`, whose names differ.
+    """Delivers what is in `outbox` to `receivers`.
 
     `clock` gives seconds of the epoch, as the outbox's; `ticks` seconds that never jump; `jitter`
     random numbers in [0, 1). Without `start`, `turn` does the work, a message at a time.
+
+    Errors: ConfigError when two receivers have one name.
     """
 
     def __init__(
@@ -62,10 +66,13 @@ class Dispatcher:
         self._clock = clock
         self._ticks = ticks
         self._jitter = jitter
-        self._lanes = {
-            receiver.name: _Lane(receiver, Breaker(self._settings, jitter))
-            for receiver in receivers
-        }
+        self._lanes: dict[str, _Lane] = {}
+        for receiver in receivers:
+            if receiver.name in self._lanes:
+                raise ConfigError(
+                    f"two receivers are called {receiver.name}", hint="give each a name of its own"
+                )
+            self._lanes[receiver.name] = _Lane(receiver, Breaker(self._settings, jitter))
         self._threads: list[threading.Thread] = []
         self._draining = threading.Event()
         self._stopping = threading.Event()
@@ -171,11 +178,12 @@ class Dispatcher:
         try:
             lane.receiver.send(taken.message)
         except Undelivered as error:
+            why = shortened(error.why, _WHY)
             if not error.permanent:
-                self._try_later(lane, taken, leave, error.why, error.retry_after)
+                self._try_later(lane, taken, leave, why, error.retry_after)
             else:
                 back = lane.breaker.answered(leave)
-                self._give_up(lane, taken, error.why)
+                self._give_up(lane, taken, why)
                 self._welcome(lane, back)
         except SidelongError as error:  # such as a secret that is not mounted yet
             self._try_later(lane, taken, leave, error.problem)
@@ -268,7 +276,7 @@ class Dispatcher:
         tidied = self._ticks()
         while not self._draining.wait(_POLL_SECONDS):
             try:
-                self._outbox.flush()
+                self._outbox.settle_down()
                 if self._ticks() - tidied >= _TIDY_SECONDS:
                     tidied = self._ticks()
                     self.tidy()

@@ -11,9 +11,6 @@ import dataclasses
 import itertools
 import json
 import logging
-import os
-import secrets
-import socket
 import sqlite3
 import threading
 import time
@@ -26,7 +23,8 @@ from sidelong.alerts.dead_letters import DeadLetter, DeadLetterFile
 from sidelong.alerts.delivery_settings import DeliverySettings
 from sidelong.alerts.outbox_file import OutboxFile, readable
 from sidelong.alerts.outbox_room import CHUNK, LETTER, Room, letter
-from sidelong.alerts.receiver import Message
+from sidelong.alerts.outbox_workers import Presence
+from sidelong.alerts.receiver import Message, message_id
 
 __all__ = ["Outbox", "Queue", "Taken"]
 
@@ -92,11 +90,12 @@ class Outbox:
             self.settings.dead_letters_bytes,
         )
         self._room = Room(self._file, self.dead_letter_file, self.settings, clock)
-        self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._presence = Presence(Path(self.settings.outbox))
         self._takes = itertools.count()
         self._unflushed = threading.Event()
         for broken in self._file.broken():
             self._salvage(broken)
+        self._free_the_leases_of_the_dead()
 
     def put(self, messages: Sequence[Message]) -> int:
         """Keep `messages` until they are delivered; returns how many were new.
@@ -138,7 +137,15 @@ class Outbox:
         seq = connection.execute(
             "INSERT INTO messages (id, receiver, state, body, bytes, put_at, expires, due)"
             " VALUES (?, ?, 'waiting', ?, ?, ?, ?, ?)",
-            (message.id, message.receiver, body, len(body), now, expires, now),
+            (
+                message_id(message.receiver, fresh),
+                message.receiver,
+                body,
+                len(body),
+                now,
+                expires,
+                now,
+            ),
         ).lastrowid
         connection.executemany(
             "INSERT INTO events VALUES (?, ?, ?, ?)",
@@ -182,7 +189,7 @@ class Outbox:
                 except ValueError as error:  # of another version, or of a disk that fails
                     self._room.bury(connection, "seq=?", (seq,), why=f"it cannot be read: {error}")
                     continue
-                lease = f"{self._worker}:{next(self._takes)}"
+                lease = f"{self._presence.name}:{next(self._takes)}"
                 connection.execute(
                     "UPDATE messages SET lease=?, leased_until=?, attempts=? WHERE seq=?",
                     (lease, now + limits.lease_seconds, attempts + 1, seq),
@@ -272,21 +279,39 @@ class Outbox:
             ).rowcount
 
     def tidy(self) -> None:
-        """Forget what was delivered long ago, bound the rest, and bring the file up to date."""
+        """Forget what was delivered long ago, and bound the rest."""
         now, limits = self._clock(), self.settings
-        self.flush()
         for state, most, keep in (
             ("delivered", limits.remember_messages, limits.remember_seconds),
             ("dead", limits.most_dead, None),
         ):
             while self._room.forget(state, most, None if keep is None else now - keep):
                 pass
+
+    def settle_down(self) -> None:
+        """To be called every second: bring the file up to date on the disk while others go on, and
+        take over what workers held that are no more."""
         self._file.checkpoint()
+        self._free_the_leases_of_the_dead()
 
     def close(self) -> None:
-        """Flush, and close the file."""
+        """Flush, and close the file. What is still held others may take."""
         self.flush()
         self._file.close()
+        self._presence.end()
+
+    def _free_the_leases_of_the_dead(self) -> None:
+        rows = self._file.read(
+            "SELECT DISTINCT substr(lease, 1, instr(lease, ':') - 1) FROM messages"
+            " WHERE lease IS NOT NULL"
+        )
+        for (worker,) in rows:
+            if self._presence.dead(worker):
+                with self._file.writing() as connection:
+                    connection.execute(
+                        "UPDATE messages SET lease=NULL WHERE lease LIKE ?", (f"{worker}:%",)
+                    )
+                self._presence.bury(worker)
 
     def _salvage(self, broken: Path) -> None:
         """Put again what waits in a broken file and can be read, from both of its ends."""

@@ -25,6 +25,7 @@ CREATE TABLE messages (
 );
 CREATE INDEX waiting ON messages (receiver, seq) WHERE state = 'waiting';
 CREATE INDEX settled ON messages (state, settled_at) WHERE state <> 'waiting';
+CREATE INDEX held ON messages (lease) WHERE lease IS NOT NULL;
 CREATE INDEX named ON messages (id);
 
 -- Every event a receiver has or will have: what tells a repetition, and the order of an incident.

@@ -6,12 +6,13 @@ decides when, how often and in which order; a receiver neither retries nor sleep
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from sidelong.alerts.incident import Incident
 
-__all__ = ["Message", "Receiver", "Sent", "Undelivered", "event_key"]
+__all__ = ["Message", "Receiver", "Sent", "Undelivered", "event_key", "message_id"]
 
 
 def event_key(incident: Incident, occasion: str = "") -> str:
@@ -22,6 +23,12 @@ def event_key(incident: Incident, occasion: str = "") -> str:
     content = json.dumps(incident.to_dict(), sort_keys=True, ensure_ascii=False)
     text = "\n".join((incident.id, incident.status, occasion, content))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def message_id(receiver: str, keys: Iterable[str]) -> str:
+    """The idempotency key of a message to `receiver`, of the keys of its events."""
+    text = "\n".join((receiver, *keys))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +61,7 @@ class Message:
     @property
     def id(self) -> str:
         """The idempotency key: of the receiver and every event in it, in hexadecimal."""
-        text = "\n".join((self.receiver, *self.keys))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return message_id(self.receiver, self.keys)
 
     def to_json(self) -> str:
         """What the outbox keeps, in ASCII: everything but the attempt."""
