@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sidelong.alerts.incident import Incident, Severity
-from sidelong.alerts.message_text import KINDS, place, split
+from sidelong.alerts.message_text import KINDS, split, towards
 from sidelong.alerts.plain_text import fitted, harmless, label_names
 from sidelong.alerts.techniques import technique
 
@@ -75,10 +75,10 @@ def _alert(
 
 
 def _annotations(event: Incident, headline: str | None, text: str | None) -> dict[str, str]:
-    towards = ", ".join(place(target) for target in event.objects)
+    places = towards(event.objects)
     notes = {
         "summary": headline or event.summary,
-        "description": text or f"Towards {towards}" if towards or text else "",
+        "description": text or f"Towards {places}" if places or text else "",
         "techniques": ", ".join(technique(id_).shown for id_ in event.techniques),
         "pod": event.actor.pod or "",
         "incident": event.id,

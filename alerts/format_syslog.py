@@ -10,7 +10,7 @@ from typing import Final
 
 from sidelong.alerts.format_json import plain_labels
 from sidelong.alerts.incident import Incident, Severity, Status
-from sidelong.alerts.message_text import KINDS, address, place, split, version
+from sidelong.alerts.message_text import KINDS, address, split, towards, version
 from sidelong.alerts.plain_text import cef_header, cef_value, fitted, harmless, structured
 
 __all__ = ["FACILITIES", "cef", "framed", "syslog_messages"]
@@ -94,7 +94,7 @@ def _extension(event: Incident, labels: Mapping[str, str]) -> list[tuple[_Pair, 
         ("cs4", "story", event.story),
         ("cfp1", "score", f"{event.score:.4f}"),
         ("cfp2", "completeness", f"{event.completeness:.4f}"),
-        ("cs5", "towards", ", ".join(place(one) for one in event.objects)),
+        ("cs5", "towards", towards(event.objects, 20)),
         ("cs6", "labels", ", ".join(f"{key}:{value}" for key, value in labels.items())),
     ]
     told: list[tuple[_Pair, ...]] = [

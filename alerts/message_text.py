@@ -21,6 +21,7 @@ __all__ = [
     "place",
     "split",
     "title",
+    "towards",
     "version",
     "worst",
 ]
@@ -66,9 +67,7 @@ def facts(incident: Incident) -> list[Fact]:
     if actor.pod or actor.ip:
         told.append(("Pod", " ".join(part for part in (actor.pod, actor.ip) if part)))
     if incident.objects:
-        places = [place(target) for target in incident.objects]
-        more = f" and {len(places) - _FEW:,} more" if len(places) > _FEW else ""
-        told.append(("Towards", ", ".join(places[:_FEW]) + more))
+        told.append(("Towards", towards(incident.objects)))
     told.append(("Seen", f"{moment(incident.first_seen)} to {moment(incident.last_seen)}"))
     if incident.techniques:
         told.append(("ATT&CK", ", ".join(technique(id_).shown for id_ in incident.techniques)))
@@ -77,6 +76,30 @@ def facts(incident: Incident) -> list[Fact]:
     story = "" if incident.story in ("", incident.id) else f", story {incident.story}"
     told.append(("Incident", f"{incident.id}{story}"))
     return told
+
+
+def towards(targets: Sequence[Target], most: int = _FEW) -> str:
+    """Where it went, the ports of one place together; at most so many places, and ports of each.
+
+    >>> towards([Target("db", port=22), Target("db", port=80), Target(domain="a.example")])
+    'db:22, 80; a.example'
+    """
+    ports: dict[str, list[str]] = {}
+    for target in targets:
+        name = place(Target(target.workload, target.ip, None, target.domain))
+        numbers = ports.setdefault(f"[{name}]" if name.count(":") > 1 else name, [])
+        if target.port is not None:
+            numbers.append(str(target.port))
+    told = [
+        f"{name}:{_listed(numbers, most, ', ')}" if numbers else name
+        for name, numbers in ports.items()
+    ]
+    return _listed(told, most, "; ")
+
+
+def _listed(names: Sequence[str], most: int, between: str) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return between.join(names[:most]) + more
 
 
 def place(target: Target) -> str:

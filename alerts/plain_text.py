@@ -46,7 +46,11 @@ _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 _MENTION: Final = re.compile(r"@(?=(?:channel|everyone|here|all|group|room)\b)", re.IGNORECASE)
-_MARKDOWN: Final = re.compile(r"[\\`*_{}\[\]()<>#+\-.!|~&$@:/=^\"']")
+_MARKDOWN: Final = re.compile(
+    r"[\\`*_{}\[\]()<>#|~&$^!@]"  # anywhere
+    r"|^[-+=]|(?<=^\d)[.]|(?<=^\d\d)[.]|(?<=www)[.]"  # where a list, a heading or a link begins
+    r"|:(?=//)|(?<=:)/(?=/)"
+)
 
 
 def printable(text: str, longest: int = _SHOWN) -> str:
@@ -186,7 +190,7 @@ def markdown(text: str) -> str:
     >>> markdown("[a](b) *c*")
     '\\\\[a\\\\]\\\\(b\\\\) \\\\*c\\\\*'
     """
-    return _MARKDOWN.sub(r"\\\g<0>", unmentioning(text))
+    return _MARKDOWN.sub(r"\\\g<0>", unmentioning(text.lstrip()))
 
 
 def card(text: str) -> str:

@@ -6,6 +6,7 @@ takes no other way, so they are always secrets.
 """
 
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Final
 
@@ -55,6 +56,10 @@ class AppriseReceiver:
             settings.name, settings.title, settings.text, format=settings.format
         )
         self._apprise = apprise
+        # Its plugins are loaded at the first URL; some warn of what they import.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            apprise.Apprise.instantiate("json://localhost")
         # What it logs may hold parts of the URL.
         logging.getLogger("apprise").addFilter(_SILENT)
 
