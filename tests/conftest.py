@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from peers.fixtures_alertmanager import alertmanager_installed as alertmanager_installed
 from peers.fixtures_envoy import envoy_installed as envoy_installed
 from peers.fixtures_hubble import hubble_program as hubble_program
 from peers.fixtures_hubble import hubble_tls as hubble_tls
