@@ -14,12 +14,11 @@ Leave = Literal["go", "probe"]
 _HALF: Final = 0.5
 
 
-def pause(settings: DeliverySettings, first: float, failures: int, jitter: float) -> float:
+def pause(first: float, longest: float, failures: int, jitter: float) -> float:
     """Seconds to wait after so many failures, at least 1: doubled with each, and scattered.
 
     `jitter` in [0, 1) is random, so that the messages of many workers do not return all at once.
     """
-    longest = settings.longest_retry_seconds
     # Exponents that large would overflow long after the bound has been met.
     whole = min(longest, first * 2.0 ** min(failures - 1, 64))
     return whole * (_HALF + _HALF * jitter)
@@ -84,9 +83,11 @@ class Breaker:
                 not was_open and self._failures >= self._settings.breaker_failures
             ):
                 self._openings += 1
-                first = self._settings.breaker_seconds
-                wait = pause(self._settings, first, self._openings, self._jitter())
-                self._until = now + wait
+                first, longest = (
+                    self._settings.breaker_seconds,
+                    self._settings.longest_breaker_seconds,
+                )
+                self._until = now + pause(first, longest, self._openings, self._jitter())
             if retry_after is not None:
                 self._until = max(self._until, now + retry_after)
             return self.open and not was_open

@@ -10,10 +10,10 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from sidelong.alerts.breaker import Breaker, Leave, pause
+from sidelong.alerts.delivery_lane import Held, Lane, place_of
 from sidelong.alerts.outbox import Outbox, Taken
 from sidelong.alerts.receiver import Message, Receiver, Undelivered
 from sidelong.alerts.secret import shortened
@@ -26,21 +26,7 @@ _log: Final = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1.0  # other processes put, too, and cannot wake the threads of this one
 _TIDY_SECONDS: Final = 30.0
 _WHY: Final = 500  # characters
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One receiver and what is known of it in this process."""
-
-    receiver: Receiver
-    breaker: Breaker
-    awake: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    unsettled: list[Taken] = field(default_factory=list)
-    delivered: int = 0
-    retried: int = 0
-    dead: int = 0
-    latency_seconds: float = 0.0
+_MOST_LEASES: Final = 10
 
 
 class Dispatcher:
@@ -66,13 +52,15 @@ class Dispatcher:
         self._clock = clock
         self._ticks = ticks
         self._jitter = jitter
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         for receiver in receivers:
             if receiver.name in self._lanes:
                 raise ConfigError(
                     f"two receivers are called {receiver.name}", hint="give each a name of its own"
                 )
-            self._lanes[receiver.name] = _Lane(receiver, Breaker(self._settings, jitter))
+            self._lanes[receiver.name] = Lane(receiver, Breaker(self._settings, jitter))
+        self._lock = threading.Lock()
+        self._held: dict[str, Held] = {}
         self._threads: list[threading.Thread] = []
         self._draining = threading.Event()
         self._stopping = threading.Event()
@@ -171,10 +159,30 @@ class Dispatcher:
         if taken is None:
             lane.breaker.unused(leave)
             return False
-        self._send(lane, taken, leave)
+        now = self._ticks()
+        with self._lock:
+            self._held[taken.lease] = Held(taken, begun=now, renewed=now)
+        try:
+            self._send(lane, taken, leave)
+        finally:
+            with self._lock:
+                del self._held[taken.lease]
         return True
 
-    def _send(self, lane: _Lane, taken: Taken, leave: Leave) -> None:
+    def renew(self) -> None:
+        """Keep what is being sent, which may be more than one request.
+
+        But not for ever, or what a receiver hangs on would never be taken by another thread.
+        """
+        now, lease = self._ticks(), self._settings.lease_seconds
+        with self._lock:
+            held = list(self._held.values())
+        for one in held:
+            if now - one.renewed >= lease / 3 and now - one.begun < _MOST_LEASES * lease:
+                self._outbox.renew(one.taken)
+                one.renewed = now
+
+    def _send(self, lane: Lane, taken: Taken, leave: Leave) -> None:
         try:
             lane.receiver.send(taken.message)
         except Undelivered as error:
@@ -192,7 +200,7 @@ class Dispatcher:
         except Exception as error:
             # A defect of ours, which would happen again; what it says may hold a secret.
             lane.breaker.unused(leave)
-            self._give_up(lane, taken, f"{type(error).__name__} in the receiver{_where(error)}")
+            self._give_up(lane, taken, f"{type(error).__name__} in the receiver{place_of(error)}")
         else:
             back = lane.breaker.answered(leave)
             with lane.lock:
@@ -202,7 +210,7 @@ class Dispatcher:
             self._settle(lane)
             self._welcome(lane, back)
 
-    def _settle(self, lane: _Lane) -> None:
+    def _settle(self, lane: Lane) -> None:
         """Note what has been delivered, even if the outbox could not be written when it was."""
         while lane.unsettled:
             with lane.lock:
@@ -212,14 +220,14 @@ class Dispatcher:
                 self._outbox.delivered(taken)
                 lane.unsettled.remove(taken)
 
-    def _welcome(self, lane: _Lane, back: bool) -> None:
+    def _welcome(self, lane: Lane, back: bool) -> None:
         """Deliver at once what has waited for a receiver that was taken for dead, and is `back`."""
         if back:
             _log.warning("receiver is back receiver=%s", lane.receiver.name)
             self._outbox.hurry(lane.receiver.name)
             lane.awake.set()
 
-    def _give_up(self, lane: _Lane, taken: Taken, why: str) -> None:
+    def _give_up(self, lane: Lane, taken: Taken, why: str) -> None:
         if self._outbox.give_up(taken, why):
             with lane.lock:
                 lane.dead += 1
@@ -231,13 +239,14 @@ class Dispatcher:
             )
 
     def _try_later(
-        self, lane: _Lane, taken: Taken, leave: Leave, why: str, asked: float | None = None
+        self, lane: Lane, taken: Taken, leave: Leave, why: str, asked: float | None = None
     ) -> None:
         name, settings = lane.receiver.name, self._settings
         if asked is not None:
             asked = min(asked, settings.longest_retry_after_seconds)
         opened = lane.breaker.failed(leave, self._ticks(), asked)
-        wait = pause(settings, settings.first_retry_seconds, taken.message.attempt, self._jitter())
+        first, longest = settings.first_retry_seconds, settings.longest_retry_seconds
+        wait = pause(first, longest, taken.message.attempt, self._jitter())
         self._outbox.later(taken, self._clock() + max(wait, asked or 0.0), why)
         with lane.lock:
             lane.retried += 1
@@ -276,6 +285,7 @@ class Dispatcher:
         tidied = self._ticks()
         while not self._draining.wait(_POLL_SECONDS):
             try:
+                self.renew()
                 self._outbox.settle_down()
                 if self._ticks() - tidied >= _TIDY_SECONDS:
                     tidied = self._ticks()
@@ -289,13 +299,3 @@ class Dispatcher:
         for name in self._outbox.queues():
             if name not in self._lanes:
                 self._expire(name)
-
-
-def _where(error: BaseException) -> str:
-    """The innermost place of an exception."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f" ({trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno})"

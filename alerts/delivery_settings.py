@@ -12,17 +12,17 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     dead_letters: the file that what cannot be delivered is appended to, one JSON object a line;
     without it, the outbox's name with .dead.jsonl. dead_after_seconds: how long delivery is tried
     before that. parallel: how many messages may be under way to one receiver; those of one incident
-    always go one after the other. lease_seconds: after how long another worker takes over what a
-    dead one had begun; longer than any receiver's time-outs together. first_retry_seconds,
+    always go one after the other. lease_seconds: after how long another worker takes over what one
+    that hangs had begun; of one that died it does at once. first_retry_seconds,
     longest_retry_seconds: the pause after the first failure, which doubles with each, and its
     bound. longest_retry_after_seconds: how long a receiver may ask to be left alone.
     breaker_failures: after so many failures in a row a receiver is left alone for breaker_seconds,
-    and longer each time it then fails again. remember_seconds, remember_messages: how long, and how
-    many, delivered messages are known, so that none is sent twice. most_messages, most_bytes: what
-    may wait in all; beyond that the oldest of the longest queue become dead letters.
-    most_dead: how many of those are kept for `redeliver`; the file has them all.
-    dead_letters_bytes: at this size the file is renamed to .1, in place of the one before.
-    drain_seconds: how long, at the end, is waited for what is due.
+    and twice as long each time it then fails again, up to longest_breaker_seconds.
+    remember_seconds, remember_messages: how long, and how many, delivered messages are known, so
+    that none is sent twice. most_messages, most_bytes: what may wait in all; beyond that the oldest
+    of the longest queue become dead letters. most_dead: how many of those are kept for `redeliver`;
+    the file has them all. dead_letters_bytes: at this size the file is renamed to .1, in place of
+    the one before. drain_seconds: how long, at the end, is waited for what is due.
     """
 
     outbox: str = "sidelong.outbox"
@@ -35,6 +35,7 @@ class DeliverySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     longest_retry_after_seconds: float = 3_600.0
     breaker_failures: int = 5
     breaker_seconds: float = 15.0
+    longest_breaker_seconds: float = 60.0
     remember_seconds: float = 7 * 86_400.0
     remember_messages: int = 200_000
     most_messages: int = 100_000

@@ -21,30 +21,15 @@ from typing import Final
 
 from sidelong.alerts.dead_letters import DeadLetter, DeadLetterFile
 from sidelong.alerts.delivery_settings import DeliverySettings
-from sidelong.alerts.outbox_file import OutboxFile, readable
+from sidelong.alerts.outbox_file import OutboxFile, waiting_in
 from sidelong.alerts.outbox_room import CHUNK, LETTER, Room, letter
+from sidelong.alerts.outbox_schema import NEXT
 from sidelong.alerts.outbox_workers import Presence
 from sidelong.alerts.receiver import Message, message_id
 
 __all__ = ["Outbox", "Queue", "Taken"]
 
 _log: Final = logging.getLogger(__name__)
-
-# The first message of a receiver that is due, held by nobody, and behind no other of an incident in
-# it. A lease or a pause far in the future is of a clock that was wrong.
-_NEXT: Final = """
-SELECT seq, body, attempts, put_at FROM messages AS message
-WHERE state = 'waiting' AND receiver = :receiver
-  AND (:early OR due <= :now OR due > :now + :longest)
-  AND (lease IS NULL OR leased_until <= :now OR leased_until > :now + 2 * :lease)
-  AND NOT EXISTS (
-    SELECT 1 FROM events AS own
-    JOIN events AS other
-      ON other.receiver = own.receiver AND other.incident = own.incident AND other.seq < own.seq
-    JOIN messages AS before ON before.seq = other.seq AND before.state = 'waiting'
-    WHERE own.seq = message.seq)
-ORDER BY seq LIMIT 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +54,7 @@ class Queue:
 class Outbox:
     """Of one process; others may have the same file open. Safe for threads.
 
-    `clock` gives seconds of the epoch. `repeated` counts events that were put before, `overflowed`
-    messages that were given up for want of room, `salvaged` those saved from a broken file.
+    `clock` gives seconds of the epoch.
 
     Errors: OutboxError from every method, naming the file and the way out.
     """
@@ -178,9 +162,9 @@ class Outbox:
             "longest": max(limits.longest_retry_seconds, limits.longest_retry_after_seconds),
         }
         # Looking takes no lock from others, and mostly there is nothing.
-        while self._file.read(_NEXT, values):
+        while self._file.read(NEXT, values):
             with self._file.writing() as connection:
-                row = connection.execute(_NEXT, values).fetchone()
+                row = connection.execute(NEXT, values).fetchone()
                 if row is None:
                     return None
                 seq, body, attempts, put_at = row
@@ -204,6 +188,14 @@ class Outbox:
                 "UPDATE messages SET state='delivered', body='', bytes=0, lease=NULL, settled_at=?"
                 " WHERE seq=?",
                 (self._clock(), taken.seq),
+            )
+
+    def renew(self, taken: Taken) -> None:
+        """Hold it for another `lease_seconds`."""
+        with self._file.writing() as connection:
+            connection.execute(
+                "UPDATE messages SET leased_until=? WHERE seq=? AND lease=?",
+                (self._clock() + self.settings.lease_seconds, taken.seq, taken.lease),
             )
 
     def later(self, taken: Taken, due: float, why: str) -> None:
@@ -241,6 +233,20 @@ class Outbox:
                 "UPDATE messages SET due=? WHERE receiver=? AND state='waiting' AND due>?",
                 (now, receiver, now),
             )
+
+    def counters(self) -> dict[str, int]:
+        """Since the start of this process, for metrics.
+
+        repeated: events that were put before. overflowed: messages that were given up for want of
+        room. salvaged: messages saved from a broken file. unwritten: dead letters that are in the
+        outbox, but could not be appended to their file.
+        """
+        return {
+            "repeated": self.repeated,
+            "overflowed": self.overflowed,
+            "salvaged": self.salvaged,
+            "unwritten": self.dead_letter_file.failures,
+        }
 
     def queues(self) -> dict[str, Queue]:
         """What is kept, by receiver, of all workers."""
@@ -314,11 +320,8 @@ class Outbox:
                 self._presence.bury(worker)
 
     def _salvage(self, broken: Path) -> None:
-        """Put again what waits in a broken file and can be read, from both of its ends."""
-        query = "SELECT body FROM messages WHERE state='waiting' ORDER BY seq"
-        bodies = [body for (body,) in readable(broken, query)]
-        behind = [body for (body,) in readable(broken, f"{query} DESC")]
-        for body in dict.fromkeys((*bodies, *reversed(behind))):
+        """Put again what waits in a broken file and can be read."""
+        for body in waiting_in(broken):
             try:
                 self.salvaged += self.put([Message.of(body)])
             except ValueError:

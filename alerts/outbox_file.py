@@ -21,7 +21,7 @@ from typing import Any, Final
 from sidelong.alerts.outbox_schema import SCHEMA, VERSION
 from sidelong.errors import SidelongError
 
-__all__ = ["OutboxError", "OutboxFile", "readable"]
+__all__ = ["OutboxError", "OutboxFile", "waiting_in"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -219,9 +219,16 @@ def _name(error: sqlite3.Error) -> str:
     return getattr(error, "sqlite_errorname", "")
 
 
-def readable(path: Path, query: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of a query on a broken file, up to where it breaks."""
-    with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
-        connection.execute("PRAGMA query_only=ON")
-        with suppress(sqlite3.Error, UnicodeDecodeError):
-            yield from connection.execute(query)
+def waiting_in(broken: Path) -> list[str]:
+    """The bodies of the messages that wait in a broken file: up to where it breaks, from both
+    ends."""
+    found: list[list[str]] = []
+    for order in ("ASC", "DESC"):
+        found.append([])
+        with closing(sqlite3.connect(broken, timeout=_BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA query_only=ON")
+            query = f"SELECT body FROM messages WHERE state='waiting' ORDER BY seq {order}"
+            with suppress(sqlite3.Error, UnicodeDecodeError):
+                for (body,) in connection.execute(query):
+                    found[-1].append(body)
+    return list(dict.fromkeys((*found[0], *reversed(found[1]))))

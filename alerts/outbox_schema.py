@@ -1,8 +1,11 @@
-"""The tables of the outbox; `VERSION` goes up with every change of them."""
+"""The tables of the outbox, and the order in which it is emptied.
+
+`VERSION` goes up with every change of the tables.
+"""
 
 from typing import Final
 
-__all__ = ["SCHEMA", "VERSION"]
+__all__ = ["NEXT", "SCHEMA", "VERSION"]
 
 VERSION: Final = 1
 
@@ -63,4 +66,20 @@ CREATE TRIGGER turns AFTER UPDATE OF state, bytes ON messages BEGIN
 END;
 CREATE TABLE flushes (at REAL NOT NULL);
 INSERT INTO flushes VALUES (0);
+"""
+
+# The first message of a receiver that is due, held by nobody, and behind no other of an incident in
+# it. A lease or a pause far in the future is of a clock that was wrong.
+NEXT: Final = """
+SELECT seq, body, attempts, put_at FROM messages AS message
+WHERE state = 'waiting' AND receiver = :receiver
+  AND (:early OR due <= :now OR due > :now + :longest)
+  AND (lease IS NULL OR leased_until <= :now OR leased_until > :now + 2 * :lease)
+  AND NOT EXISTS (
+    SELECT 1 FROM events AS own
+    JOIN events AS other
+      ON other.receiver = own.receiver AND other.incident = own.incident AND other.seq < own.seq
+    JOIN messages AS before ON before.seq = other.seq AND before.state = 'waiting'
+    WHERE own.seq = message.seq)
+ORDER BY seq LIMIT 1
 """

@@ -12,6 +12,7 @@ from alert_builders import incident, message
 from sidelong.alerts.breaker import Breaker, pause
 from sidelong.alerts.delivery import Dispatcher
 from sidelong.alerts.delivery_settings import DeliverySettings
+from sidelong.alerts.incident import Status
 from sidelong.alerts.outbox import Outbox
 from sidelong.alerts.outbox_file import OutboxError
 from sidelong.alerts.receiver import Message, Receiver, Sent, Undelivered
@@ -124,9 +125,8 @@ def test_pauses_double_up_to_their_bound(starting: Starting, clock: Clock) -> No
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
 def test_a_pause_is_scattered_between_half_and_whole(jitter: float) -> None:
-    settings = DeliverySettings()
-    assert 2.0 <= pause(settings, 1.0, 3, jitter) == 2.0 + 2.0 * jitter < 4.0
-    assert pause(settings, 1.0, 10_000, jitter) <= settings.longest_retry_seconds
+    assert 2.0 <= pause(1.0, 300.0, 3, jitter) == 2.0 + 2.0 * jitter < 4.0
+    assert pause(1.0, 300.0, 10_000, jitter) <= 300.0
 
 
 def test_a_receiver_that_asks_for_time_gets_it_for_every_message(
@@ -194,7 +194,7 @@ def test_a_message_is_dead_after_its_time(starting: Starting, clock: Clock) -> N
     dispatcher.put([message(incident("a")), message(incident("b"))])
     run(dispatcher, clock, 58)
     assert mine(dispatcher)["dead"] == 0
-    run(dispatcher, clock, 20)
+    run(dispatcher, clock, 65)  # with the next attempt that fails
     assert (mine(dispatcher)["dead"], mine(dispatcher)["queued"]) == (2, 0)
 
 
@@ -294,6 +294,56 @@ def test_an_answer_that_refuses_for_good_is_a_sign_of_life(
     dispatcher.put([message(incident(f"n{number}")) for number in range(11)])
     run(dispatcher, clock, 1)
     assert mine(dispatcher)["open"] == 0
+
+
+def test_ten_minutes_without_the_receiver_and_three_restarts_lose_nothing_and_repeat_nothing(
+    starting: Starting, clock: Clock
+) -> None:
+    begun = clock.now
+
+    class Down(Scripted):
+        def send(self, message: Message) -> Sent:
+            self.tried.append(clock.now - begun)
+            if clock.now - begun < 600:
+                raise Undelivered("503")
+            self.got.append(message)
+            return Sent("200")
+
+    pager = Down()
+    states: tuple[Status, ...] = ("open", "update", "closed")
+    stream = [message(incident(f"n{number:02}", state)) for state in states for number in range(50)]
+    for start in range(4):
+        dispatcher = starting(pager)
+        dispatcher.put(stream[: 40 * (start + 1)])  # from the beginning, as a replay does
+        run(dispatcher, clock, 150)
+    assert pager.got == []
+    assert len(pager.tried) < 70
+    run(dispatcher, clock, 60)
+    assert len({got.id for got in pager.got}) == len(pager.got) == len(stream)
+    for name in {got.events[0].id for got in pager.got}:
+        assert [got.events[0].status for got in pager.got if got.events[0].id == name] == list(
+            states
+        )
+
+
+def test_what_takes_long_to_send_is_kept_but_not_for_ever(starting: Starting, clock: Clock) -> None:
+    begun = clock.now
+    until: list[float] = []
+
+    class Long(Scripted):
+        def send(self, message: Message) -> Sent:
+            for _ in range(700):
+                clock.now += 1
+                dispatcher.renew()
+                if not until and other.take("pager"):
+                    until.append(clock.now - begun)
+            return super().send(message)
+
+    dispatcher = starting(Long())
+    other = starting()._outbox
+    dispatcher.put([message()])
+    dispatcher.turn("pager")
+    assert 600 <= until[0] <= 660
 
 
 # What goes wrong with the outbox
