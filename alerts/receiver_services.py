@@ -107,7 +107,7 @@ class Alertmanager(Composer):
         headline, text, notes = self._wording.render(message)
         alone = len(message.events) == 1
         with self._lock:
-            before = {
+            before: dict[str, Severity] = {
                 event.id: self._told[event.id] for event in message.events if event.id in self._told
             }
         alerts = alertmanager_alerts(

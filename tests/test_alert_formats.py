@@ -11,7 +11,7 @@ from alert_forms import FORMS, HOSTILE, NOW, hostile, shop_incidents
 from alert_schemas import SCHEMAS
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from jsonschema import Draft202012Validator, FormatChecker
-from py_ocsf_models.events.findings.detection_finding import DetectionFinding
+from py_ocsf_models.events.findings.detection_finding import DetectionFinding  # type: ignore[import-untyped]
 
 from sidelong.alerts.format_alertmanager import alertmanager_alerts
 from sidelong.alerts.format_cloudevents import EVENT_TYPE, cloudevents
@@ -88,7 +88,7 @@ def test_the_models_of_ocsf_take_a_finding(event: Incident) -> None:
 
 def test_an_ocsf_finding_is_created_updated_and_closed_under_one_id() -> None:
     event = sample_incident()
-    statuses = [replace(event, status=status) for status in ("open", "update", "closed")]  # type: ignore[arg-type]
+    statuses = [replace(event, status=status) for status in ("open", "update", "closed")]
     findings = ocsf_findings(statuses, {})
     assert [one["activity_name"] for one in findings] == ["Create", "Update", "Close"]
     assert {one["finding_info"]["uid"] for one in findings} == {event.id}

@@ -38,7 +38,8 @@ def server() -> Iterator[WebServer]:
 
 def settings(type_: str, **given: Any) -> ReceiverSettings:
     told = {"type": type_, "name": "test", **given}
-    return msgspec.convert(told, ReceiverSettings)
+    converted: ReceiverSettings = msgspec.convert(told, ReceiverSettings)
+    return converted
 
 
 def sent(server: WebServer, type_: str, events: Any = None, **given: Any) -> Sent:
