@@ -54,8 +54,6 @@ class Queue:
 class Outbox:
     """Of one process; others may have the same file open. Safe for threads.
 
-    `clock` gives seconds of the epoch.
-
     Errors: OutboxError from every method, naming the file and the way out.
     """
 

@@ -197,6 +197,12 @@ def _connected(path: Path) -> sqlite3.Connection:
             raise OutboxError(
                 f"the outbox {path} was written by a newer sidelong", hint="use that one, or newer"
             )
+        (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        if version == 0 and tables:
+            raise OutboxError(
+                f"{path} is a database of something else",
+                hint="name another file in delivery.outbox",
+            )
         if version == 0:
             connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
         else:

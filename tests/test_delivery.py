@@ -312,6 +312,7 @@ def test_ten_minutes_without_the_receiver_and_three_restarts_lose_nothing_and_re
     pager = Down()
     states: tuple[Status, ...] = ("open", "update", "closed")
     stream = [message(incident(f"n{number:02}", state)) for state in states for number in range(50)]
+    dispatcher = starting(pager)
     for start in range(4):
         dispatcher = starting(pager)
         dispatcher.put(stream[: 40 * (start + 1)])  # from the beginning, as a replay does

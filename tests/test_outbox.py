@@ -528,6 +528,14 @@ def test_an_outbox_of_a_newer_version_is_left_alone(opening: Opening, path: Path
     assert list(path.parent.glob("*.broken-*")) == []
 
 
+def test_a_database_of_something_else_is_left_alone(opening: Opening, path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE theirs (a)")
+    other.close()
+    with pytest.raises(OutboxError, match="something else"):
+        opening()
+
+
 def test_several_may_open_it_at_once(opening: Opening) -> None:
     opened: list[Outbox] = []
     threads = [threading.Thread(target=lambda: opened.append(opening())) for _ in range(8)]
