@@ -5,7 +5,7 @@ import importlib.metadata
 import ipaddress
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, get_args
 
 from sidelong.alerts.incident import Incident, Kind, Severity, Status, Target
 from sidelong.alerts.techniques import technique
@@ -29,7 +29,8 @@ __all__ = [
 Fact = tuple[str, str]
 """What it is, and the value."""
 
-SEVERITIES: Final[tuple[Severity, ...]] = ("info", "low", "medium", "high", "critical")
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+"""From the least to the worst."""
 
 KINDS: Final[Mapping[Kind, str]] = {
     "scan": "Scan",

@@ -16,7 +16,7 @@ from sidelong.alerts.message_text import facts, group_title, title, worst
 from sidelong.alerts.plain_text import fitted, harmless, unmentioning
 from sidelong.alerts.receiver import Message, Sent, Undelivered
 from sidelong.alerts.receiver_settings import AppriseSettings
-from sidelong.alerts.receiver_text import Wording, labels_of, noted
+from sidelong.alerts.receiver_text import Wording, heading, labels_of, noted
 from sidelong.alerts.secret import masked, shortened
 from sidelong.alerts.templates import ESCAPES
 from sidelong.errors import ConfigError
@@ -68,6 +68,7 @@ class AppriseReceiver:
         apprise = self._apprise
         url = self._settings.url.reveal().strip()
         headline, text, notes = self._wording.render(message)
+        headline = heading(message, headline)
         ours_title, ours_text = apprise_text(message, self._settings.format)
         asset = apprise.AppriseAsset(
             allow_templates=False,

@@ -77,7 +77,7 @@ class HttpReceiver:
             answer = self._client.post(
                 url,
                 request.body,
-                {"Content-Type": request.content_type, **request.headers, **fixed},
+                _together({"Content-Type": request.content_type, **request.headers}, fixed),
                 secrets=(*secret, *request.secrets),
                 method=self._method,
             )
@@ -91,6 +91,14 @@ class HttpReceiver:
 def json_body(payload: Any) -> bytes:
     """Plain values as JSON in UTF-8."""
     return json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _together(ours: Mapping[str, str], configured: Mapping[str, str]) -> dict[str, str]:
+    """Headers of both; a configured one takes the place of ours, however it is written."""
+    names = {name.lower() for name in configured}
+    return {name: value for name, value in ours.items() if name.lower() not in names} | {
+        **configured
+    }
 
 
 def _revealed(value: str | Secret) -> str:

@@ -24,7 +24,7 @@ from sidelong.alerts.receiver_settings import (
     SlackSettings,
     TeamsSettings,
 )
-from sidelong.alerts.receiver_text import Wording, labels_of
+from sidelong.alerts.receiver_text import Wording, heading, labels_of
 from sidelong.ingest.durations import length
 
 __all__ = ["Alertmanager", "Ecs", "Ocsf", "PagerDuty", "Slack", "Teams"]
@@ -41,6 +41,7 @@ class Slack(Composer):
 
     def requests(self, message: Message) -> list[Request]:
         headline, text, notes = self._wording.render(message)
+        headline = heading(message, headline)
         told = slack_message(message.events, labels_of(message), headline=headline, text=text)
         if self._channel:
             told["channel"] = self._channel
@@ -59,6 +60,7 @@ class Teams(Composer):
 
     def requests(self, message: Message) -> list[Request]:
         headline, text, notes = self._wording.render(message)
+        headline = heading(message, headline)
         told = teams_message(message.events, labels_of(message), headline=headline, text=text)
         return [Request(json_body(told), verdict=teams_verdict, notes=notes)]
 

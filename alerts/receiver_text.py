@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sidelong.alerts.message_text import group_title
+from sidelong.alerts.plain_text import harmless
 from sidelong.alerts.receiver import Message, Sent
 from sidelong.alerts.templates import Rendering, Template
 
-__all__ = ["Wording", "labels_of", "noted"]
+__all__ = ["Wording", "heading", "labels_of", "noted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,16 @@ class Wording:
             told.append(text.strip() or None if text is not None else None)
         title = " ".join(told[0].split()) if told[0] else None
         return title, told[1], tuple(problems)
+
+
+def heading(message: Message, said: str | None) -> str | None:
+    """The title of a template, if it said one; of a reminder one that says so; else None for ours.
+
+    For chats, where a reminder would look like something new.
+    """
+    if said is not None or not message.occasion:
+        return said
+    return f"{group_title([harmless(event) for event in message.events])} (still open)"
 
 
 def labels_of(message: Message) -> Mapping[str, str]:

@@ -155,6 +155,21 @@ def test_slack_may_refuse_with_200(server: WebServer) -> None:
     assert not caught.value.permanent
 
 
+@pytest.mark.parametrize("type_", ["slack", "teams"])
+def test_a_reminder_says_that_it_is_one(
+    server: WebServer, monkeypatch: pytest.MonkeyPatch, type_: str
+) -> None:
+    monkeypatch.setenv("SIDELONG_TEST_URL", f"http://127.0.0.1:{server.port}/hook")
+    receiver = build_receiver(settings(type_, url={"env": "SIDELONG_TEST_URL"}, **LOOPBACK))
+    receiver.send(replace(message([sample_incident()]), occasion="reminder 1"))
+    assert b"sample-shop/sample-frontend (still open)" in server.requests[0].body
+
+
+def test_a_configured_header_takes_the_place_of_ours(server: WebServer) -> None:
+    sent(server, "ocsf", headers={"content-type": "application/x-ocsf"})
+    assert server.requests[0].headers["content-type"] == "application/x-ocsf"
+
+
 def test_teams_may_refuse_with_200(server: WebServer) -> None:
     failed = b"delivery failed with error: Microsoft Teams endpoint returned HTTP error 429"
     server.answer = answering(200, failed)
