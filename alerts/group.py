@@ -1,7 +1,7 @@
 """A group: what one receiver is told together, what it knows already, and when it is told more."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from sidelong.alerts.incident import Incident
@@ -53,6 +53,7 @@ class Group:
     """The state of one group. `pending` waits to be told, `open` was told and is not closed.
 
     An incident has one event that is pending, its latest; two if it was closed before it was told.
+    If it was not told yet, the latest is told as its opening.
     worst: rank of the worst severity told. begun: when something new was told last; remind_at: when
     to tell of what is still open. Times are seconds of the epoch.
     """
@@ -107,9 +108,9 @@ class Group:
             if event.id in self.open:
                 self.open[event.id] = event
             else:
-                self.pending[event.id] = [event]
+                self._await(event)
             return False
-        self.pending[event.id] = [event]
+        self._await(event)
         rank = SEVERITIES.index(event.severity)
         if self.begun is None:
             at = now + self.wait
@@ -117,6 +118,13 @@ class Group:
             at = now if rank > self.worst else max(now, self.begun + self.interval)
         self._flush_by(at)
         return True
+
+    def _await(self, event: Incident) -> None:
+        """Let the latest state of an incident wait; what was not told yet is still to be opened."""
+        before = self.pending.get(event.id)
+        if before and before[0].status == "open":
+            event = replace(event, status="open")
+        self.pending[event.id] = [event]
 
     def close(self, event: Incident, now: float) -> None:
         """Take the close of an incident that the group knows."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from sidelong import __version__
+from sidelong.alerts_cli import alerts
 from sidelong.errors import ConfigError, SidelongError
 from sidelong.help import EXIT_STATUS, GroupedCommand, option
 from sidelong.input_options import CONFIG, FORMAT, FORMATS, INPUTS, KUBERNETES, PODS
@@ -160,7 +161,14 @@ def learn(
     "every_change",
     heading="Output",
     is_flag=True,
-    help="In the table too, one entry each time an incident opens, grows or closes.",
+    help="In the table too, one entry each time an incident opens, grows or closes, also of what "
+    "is suppressed.",
+)
+@option(
+    "--notify",
+    heading="Output",
+    is_flag=True,
+    help="Tell the receivers of --config as well. Without it nobody is told of the past.",
 )
 def replay(
     inputs: Sequence[str],
@@ -171,6 +179,7 @@ def replay(
     baseline: str | None,
     output: str | None,
     every_change: bool,
+    notify: bool,
 ) -> int:
     """Find attacks in recorded or piped traffic, and explain each in one sentence.
 
@@ -193,9 +202,11 @@ def replay(
         baseline=baseline,
         output=output,
         every_change=every_change,
+        notify=notify,
     )
 
 
+cli.add_command(alerts)
 cli.add_command(collect)
 cli.add_command(doctor)
 cli.add_command(policy)

@@ -1,13 +1,17 @@
 """Recorded or piped traffic through the pipeline, incidents to the screen as they are found."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace as with_changes
 from math import floor
 from pathlib import Path
 
 from sidelong.alerts.incident import Incident
 from sidelong.alerts.policy_advice import Advice
 from sidelong.alerts.policy_settings import PolicySettings
-from sidelong.config import read_config
+from sidelong.alerts.suppressions import Suppressions
+from sidelong.config import Config, read_config
 from sidelong.errors import SourceError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
@@ -20,7 +24,7 @@ from sidelong.progress import Reading, total_bytes
 from sidelong.tally import Tally
 from sidelong.terminal import Terminal, plural
 
-__all__ = ["FOUND", "NOTHING_FOUND", "replay", "watch"]
+__all__ = ["FOUND", "NOTHING_FOUND", "Known", "replay", "watch"]
 
 NOTHING_FOUND = 0
 FOUND = 1
@@ -37,8 +41,12 @@ def replay(
     config: str | None = None,
     output: str | None = None,
     every_change: bool = False,
+    notify: bool = False,
 ) -> int:
     """Detect in `inputs` and print what is found; returns the exit status, 0 or 1.
+
+    What the configuration suppresses is detected and counted, and not listed in a table that does
+    not list every change. notify: tell the receivers of the configuration too.
 
     Everything that can be wrong with the options is found before the first flow is read. Errors:
     ConfigError for a baseline, pod map or cluster that cannot be used, SourceError for an input
@@ -48,30 +56,107 @@ def replay(
     model = Baseline.load(Path(baseline)) if baseline else None
     sources = open_inputs(inputs, format, settings)
     as_table = output == "table" or (output is None and terminal.out.is_terminal)
-    advice = None if as_table else _advice(model, settings.policy)  # the table shows none
+    # A table shows no policy.
+    advice = None if as_table and not notify else _advice(model, settings.policy)
     listing = Table(terminal, every_change=every_change) if as_table else JsonLines(terminal)
-    with named_by(pods, kubernetes, settings.kubernetes, terminal) as names:
+    known = Known(Suppressions.read(settings.alerts.suppressions), as_table, every_change)
+    with (
+        named_by(pods, kubernetes, settings.kubernetes, terminal) as names,
+        _told(settings, terminal, notify) as tell,
+    ):
         pipeline = Pipeline(baseline=model, pods=names, advice=advice)
-        found = watch(sources, pipeline, listing, terminal)
+        found = watch(sources, pipeline, listing, terminal, known=known, tell=tell)
     return FOUND if found else NOTHING_FOUND
 
 
+class Known:
+    """What is suppressed: kept out of a table, marked in one of every change, whole as JSON."""
+
+    def __init__(self, suppressions: Suppressions, as_table: bool, every_change: bool) -> None:
+        self._suppressions = suppressions
+        self._marked = as_table and every_change
+        self._hidden = as_table and not every_change
+        self.ids: set[str] = set()
+
+    def judge(self, events: Sequence[Incident], found: set[str]) -> Sequence[Incident]:
+        """The events as they are to be listed; notes in `found` which are not suppressed."""
+        if not self._suppressions.rules:
+            found.update(event.id for event in events)
+            return events
+        now = time.time()
+        listed = []
+        for event in events:
+            rule = self._suppressions.of(event, now)
+            if rule is None:
+                found.add(event.id)
+                listed.append(event)
+                continue
+            self.ids.add(event.id)
+            if self._marked:
+                listed.append(
+                    with_changes(event, summary=f"(suppressed: {rule.id}) {event.summary}")
+                )
+            elif not self._hidden:
+                listed.append(event)
+        return listed
+
+
+@contextmanager
+def _told(
+    settings: Config, terminal: Terminal, notify: bool
+) -> Iterator[Callable[[Sequence[Incident]], object]]:
+    """What tells receivers of events, until all are told; what tells nobody without `notify`."""
+    if not notify:
+        yield lambda _: None
+        return
+    from sidelong.notify import Notifier  # not for those who tell nobody
+
+    def say(text: str) -> None:
+        terminal.say(f"sidelong: {text}")
+
+    notifier = Notifier(settings, lasting=False, say=say)
+    notifier.start()
+    try:
+        yield notifier.emit
+    finally:
+        waiting = notifier.drain(final=True)
+        told = notifier.counters()["receivers"].values()
+        notifier.close()
+        terminal.say(f"{plural(sum(int(one.get('delivered', 0)) for one in told), 'message')} sent")
+        if waiting:
+            terminal.say(
+                f"sidelong: {plural(waiting, 'message')} could not be delivered yet; they are in "
+                "the outbox: sidelong alerts list"
+            )
+
+
 def watch(
-    sources: Sequence[Source], pipeline: Pipeline, listing: Listing, terminal: Terminal
+    sources: Sequence[Source],
+    pipeline: Pipeline,
+    listing: Listing,
+    terminal: Terminal,
+    *,
+    known: Known | None = None,
+    tell: Callable[[Sequence[Incident]], object] = lambda _: None,
 ) -> int:
     """Run the sources through the pipeline and show every event; returns how many incidents.
 
-    An interrupt ends the run early: what is known by then is still shown.
+    known: what is suppressed, which does not count. tell: is called with every event. An interrupt
+    ends the run early: what is known by then is still shown.
     """
     tally = Tally()
     found: set[str] = set()
     reading = Reading(terminal, tally, "replaying", total_bytes(sources))
 
+    known = known or Known(Suppressions(), False, False)
+
     def show(events: Sequence[Incident]) -> None:
-        found.update(event.id for event in events)
-        if events:
+        if not events:
+            return
+        tell(events)
+        if listed := known.judge(events, found):
             with reading.aside():
-                listing.show(events)
+                listing.show(listed)
 
     try:
         with reading:
@@ -84,6 +169,8 @@ def watch(
         terminal.bad_rows(tally.bad.count, tally.bad.samples)
         if tally.flows:
             _report(terminal, tally, len(found), reading.rate)
+        if suppressed := known.ids - found:
+            terminal.say(f"{plural(len(suppressed), 'more incident')} suppressed; --all lists them")
     if not tally.flows and tally.bad.count:
         raise SourceError(
             f"none of {plural(tally.bad.count, 'row')} could be read",

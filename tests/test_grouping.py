@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,6 +64,16 @@ def test_of_several_changes_the_last_is_told() -> None:
     held.offer(last, [PAGER], NOW + 2)
     (message,) = held.due(NOW + 60)
     assert message.events == (last,)
+
+
+def test_what_grows_before_it_is_told_is_opened_as_it_stands() -> None:
+    held = groups()
+    held.offer(opened("a", **STORY), [PAGER], NOW)
+    held.offer(opened("b", **STORY), [PAGER], NOW + 1)
+    grown = updated(opened("b", **STORY))
+    held.offer(grown, [PAGER], NOW + 2)
+    (message,) = held.due(NOW + 60)
+    assert message.events == (replace(grown, status="open"),)
 
 
 def test_what_is_worse_than_all_before_leaves_at_once() -> None:
@@ -327,9 +338,11 @@ def test_a_close_goes_exactly_where_its_opening_went_and_the_last_state_is_told(
             history = heard[receiver, id]
             assert history, "every receiver of a route is told"
             assert [one.status for one in history].count("closed") == (final.status == "closed")
-            assert history[0].status != "closed"
+            assert [one.status for one in history].index("open") == 0
+            assert [one.status for one in history].count("open") == 1
             if final.status == "closed" or all("update" in one.statuses for one in taking):
-                assert history[-1] == final
+                assert replace(history[-1], status=final.status) == final
+                assert (history[-1].status == "closed") == (final.status == "closed")
     assert {id for _, id in heard if heard[_, id]} <= set(last)
 
 

@@ -1,0 +1,142 @@
+"""The work of `sidelong alerts ack`, `benign` and `confirm`: a person judges an incident."""
+
+import getpass
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from sidelong.alerts.audit import Entry, Verdict, append
+from sidelong.alerts.incident import Incident
+from sidelong.alerts.lessons import Lesson, benign, confirmed
+from sidelong.alerts.outbox_file import OutboxFile
+from sidelong.alerts.receiver import Message
+from sidelong.config import Config, read_config
+from sidelong.errors import ConfigError
+from sidelong.ingest.durations import length
+from sidelong.listing import headline
+from sidelong.models.baseline import Baseline
+from sidelong.models.feedback import Feedback
+from sidelong.policy import read_incidents
+from sidelong.terminal import Terminal
+
+__all__ = ["judge"]
+
+_LICENCE: Final = timedelta(days=30)
+_SHORTEST: Final = 4
+
+
+def judge(
+    id: str,
+    verdict: Verdict,
+    *,
+    terminal: Terminal,
+    config: str | None = None,
+    incidents: str | None = None,
+    baseline: str | None = None,
+    by: str | None = None,
+    why: str = "",
+    lasts: str | None = None,
+) -> int:
+    """Write down what somebody says of an incident, and teach the baseline what follows; returns 0.
+
+    id: of the incident, or how it begins. lasts: how long a benign scanner may scan.
+
+    Errors: ConfigError for an incident that is not to be found, for a baseline or an audit trail
+    that cannot be used.
+    """
+    settings = read_config(config)
+    incident = _found(id, settings, incidents)
+    now = datetime.now(UTC)
+    lesson: Lesson | None = None
+    if verdict != "ack":
+        if baseline is None:
+            raise ConfigError(
+                f"{verdict} teaches a baseline, and none is given", hint="name it with --baseline"
+            )
+        folder = Path(baseline)
+        Baseline.load(folder)  # which says what is wrong with it
+        before = Feedback.read(folder)
+        if verdict == "benign":
+            until = now + (length(lasts, "--for") if lasts else _LICENCE)
+            lesson = benign(incident, before, until=until.replace(microsecond=0))
+        else:
+            lesson = confirmed(incident, before)
+    entry = Entry.on(
+        incident,
+        verdict,
+        at=now,
+        by=by or _user(),
+        why=why,
+        taught=lesson.taught if lesson else (),
+    )
+    # The trail first: a lesson without a teacher could not be traced.
+    append(Path(settings.alerts.audit), entry)
+    if lesson and baseline:
+        lesson.feedback.save(Path(baseline))
+    terminal.say(f"{verdict}  {incident.id}  {headline(incident).plain}")
+    for line in lesson.taught if lesson else ():
+        terminal.say(f"  {line}")
+    if lesson and not lesson.taught:
+        terminal.say("  there is nothing that the baseline could learn from it")
+    told = f"written to {settings.alerts.audit} as {entry.by}"
+    if lesson and lesson.taught:
+        told += f", and to {baseline}/feedback.json, which counts from the next start on"
+    terminal.say(told)
+    return 0
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without such a user
+        return f"uid {os.getuid()}"
+
+
+def _found(id: str, settings: Config, incidents: str | None) -> Incident:
+    """The last state of the incident in a file of incidents, or of those that alerts hold."""
+    known = read_incidents(incidents) if incidents else {one.id: one for one in _held(settings)}
+    where = incidents or f"what waits beside or in the outbox {settings.delivery.outbox}"
+    ids = [one for one in known if one == id]
+    if not ids and len(id) >= _SHORTEST:
+        ids = [one for one in known if one.startswith(id)]
+    if len(ids) == 1:
+        return known[ids[0]]
+    if ids:
+        raise ConfigError(
+            f"{len(ids)} incidents begin with {id!r}", hint=f"write one in full: {ids[0]}"
+        )
+    raise ConfigError(
+        f"there is no incident {id!r} in {where}",
+        hint="give --incidents FILE, as made by: sidelong replay INPUT --output json",
+    )
+
+
+def _held(settings: Config) -> Iterator[Incident]:
+    """Incidents that are open, wait, or could not be delivered, the latest state last."""
+    outbox = Path(settings.delivery.outbox)
+    if outbox.exists():
+        file = OutboxFile(outbox)
+        try:
+            rows = file.read("SELECT body FROM messages WHERE body <> '' ORDER BY seq")
+        finally:
+            file.close()
+        for (body,) in rows:
+            yield from _events(body)
+    try:
+        state = json.loads(Path(f"{outbox}.groups.json").read_bytes())
+        groups: list[dict[str, Any]] = state["groups"]["groups"]
+        for group in groups:
+            for plain in (*group["open"], *(one for events in group["pending"] for one in events)):
+                yield Incident.of(plain)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def _events(body: str) -> tuple[Incident, ...]:
+    try:
+        return Message.of(body).events
+    except ValueError:
+        return ()
