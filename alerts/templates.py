@@ -45,7 +45,7 @@ _TURNS: Final = 100
 _EACH: Final = "sidelong_each"  # no name that a template would use
 _FILTERS: Final = (
     *("abs", "capitalize", "default", "first", "float", "int", "last", "length", "list"),
-    *("lower", "map", "max", "min", "rejectattr", "reverse", "round", "selectattr", "sort"),
+    *("lower", "map", "max", "min", "rejectattr", "reverse", "selectattr", "sort"),
     *("sum", "title", "trim", "truncate", "unique", "upper", "dictsort", "items"),
 )
 _FORBIDDEN: Final[Mapping[type[nodes.Node], str]] = {
@@ -75,7 +75,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     """Values are mappings, lists and plain values: a name after a dot is a key, never a method."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, Mapping) and attribute in obj:
+        if isinstance(obj, Mapping) and (attribute in obj or isinstance(obj, _Labels)):
             return obj[attribute]
         if isinstance(obj, LoopContext) and attribute in ("index", "first", "last", "length"):
             return getattr(obj, attribute)
@@ -159,9 +159,6 @@ class _Labels(dict[str, str]):
     def __missing__(self, key: str) -> str:
         return ""
 
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str)
-
 
 def _lists(event: Incident) -> dict[str, Any]:
     plain_event = event.to_dict()
@@ -179,13 +176,18 @@ def _environment(escape: Escape) -> Environment:
     )
     environment.globals.clear()
     environment.filters = {name: environment.filters[name] for name in _FILTERS}
-    environment.filters |= {"join": _joined, _EACH: _each}
+    environment.filters |= {"join": _joined, "round": _rounded, _EACH: _each}
     return environment
 
 
 def _joined(values: Iterable[Any], between: str = "") -> str:
     """Jinja's, without what is not there."""
     return between.join(str(value) for value in values if value is not None)
+
+
+def _rounded(value: float, digits: int = 0) -> float:
+    """Jinja's, without the powers of ten that it computes on the way."""
+    return round(float(value), max(0, min(digits, 15)))
 
 
 def _each(values: Any) -> list[Any]:

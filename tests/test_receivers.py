@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 import trustme
-from alert_forms import message, shop_incidents
+from alert_forms import HOSTILE, hostile, message, shop_incidents
 from standardwebhooks import Webhook
 from web_server import Request, WebServer, serving
 
@@ -295,6 +295,41 @@ def test_two_receivers_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_no_receiver_shows_what_it_is_configured_with() -> None:
     receiver = build_receiver(settings("webhook", url="https://x.example/token-123"))
     assert "token-123" not in repr(receiver)
+
+
+HTTP = ("webhook", "cloudevents", "slack", "teams", "pagerduty", "alertmanager", "ocsf", "ecs")
+
+
+def any_sent(server: WebServer, type_: str, events: Any = None) -> Sent:
+    given = {"routing_key": {"env": "SIDELONG_TEST_KEY"}} if type_ == "pagerduty" else {}
+    return sent(server, type_, events, **given)
+
+
+@pytest.mark.parametrize("type_", HTTP)
+def test_every_receiver_takes_any_name(server: WebServer, type_: str) -> None:
+    for name in HOSTILE.values():
+        assert any_sent(server, type_, [hostile(name)]).status == "200 OK"
+    for request in server.requests:
+        for line in request.body.splitlines():
+            json.loads(line)
+
+
+@pytest.mark.parametrize("type_", HTTP)
+def test_every_receiver_passes_on_that_it_is_to_be_left_alone(
+    server: WebServer, type_: str
+) -> None:
+    server.answer = lambda _: (429, {"Retry-After": "17"}, b"")
+    with pytest.raises(Undelivered) as caught:
+        any_sent(server, type_)
+    assert (caught.value.permanent, caught.value.retry_after) == (False, 17.0)
+
+
+@pytest.mark.parametrize("type_", HTTP)
+def test_every_receiver_gives_up_what_will_never_be_taken(server: WebServer, type_: str) -> None:
+    server.answer = answering(400, b"no such thing")
+    with pytest.raises(Undelivered, match="no such thing") as caught:
+        any_sent(server, type_)
+    assert caught.value.permanent
 
 
 # A file

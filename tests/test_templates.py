@@ -51,6 +51,16 @@ def test_a_key_is_read_even_if_it_is_called_like_a_method() -> None:
     assert Template(source, name="t").render(events, {}) == "7"
 
 
+def test_a_label_can_be_asked_for() -> None:
+    source = "{{ 'yes' if 'team' in labels else 'no' }}{{ labels.team }}{{ labels['team'] }}"
+    assert rendered(source, team="pay") == "yespaypay"
+    assert rendered(source) == "no"
+
+
+def test_a_number_is_rounded_in_no_time() -> None:
+    assert rendered("{{ incident.score|round(1) }} {{ 1|round(999999999) }}") == "0.6 1.0"
+
+
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("format", ["text", "html", "json", "markdown", "slack", "card"])
 def test_what_looks_like_a_template_is_text(format: str, name: str) -> None:
