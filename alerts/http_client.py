@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from datetime import UTC
 from http.client import HTTPException
 from typing import Final
 
@@ -220,16 +221,16 @@ class HttpClient:
                         preload_content=False,
                         decode_content=False,
                     )
-                    response = connection.getresponse()
-                    if deadline.passed:  # headers that we cut off look as if they had ended
-                        raise TimeoutError
-                    content = b""
-                    # The status decides; a server that has taken the alert and then falters has
-                    # taken it.
-                    with suppress(HTTPError, HTTPException, OSError, ValueError):
-                        content = response.read(limits.answer_bytes, decode_content=False)
+                    with closing(connection.getresponse()) as response:
+                        if deadline.passed:  # headers that we cut off look as if they had ended
+                            raise TimeoutError
+                        content = b""
+                        # The status decides; a server that has taken the alert and then falters
+                        # has taken it.
+                        with suppress(HTTPError, HTTPException, OSError, ValueError):
+                            content = response.read(limits.answer_bytes, decode_content=False)
             except (HTTPError, HTTPException, OSError, ValueError):
-                if not deadline.passed:
+                if not deadline.over:
                     raise
                 raise TimeoutError(f"no answer within {deadline.seconds:g} s") from None
         got = {name.lower(): value for name, value in response.headers.items()}
@@ -283,9 +284,11 @@ def retry_after(value: str | None, now: float) -> float | None:
         return float(text[:9])
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        if moment.tzinfo is None:  # "-0000", which RFC 5322 has for UTC of no place
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, moment.timestamp() - now)
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, moment.timestamp() - now)
 
 
 def _reason(error: Exception) -> str:

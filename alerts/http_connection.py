@@ -97,6 +97,11 @@ class Deadline:
                 self._watched.pop().close()
 
     @property
+    def over(self) -> bool:
+        """Whether the time is up; time-outs of a socket may come a moment before the timer's."""
+        return self.passed or time.monotonic() > self._ends - 0.02
+
+    @property
     def remaining(self) -> float:
         """Seconds until then; never below a millisecond, for zero means no time-out."""
         return max(0.001, self._ends - time.monotonic())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 from web_server import Request, WebServer, serving, trickling
 
 from sidelong.alerts.http_client import HttpClient, HttpSettings, retry_after
@@ -198,13 +200,22 @@ def test_retry_after_is_passed_on(plain: WebServer) -> None:
     assert refused(client(), f"http://127.0.0.1:{plain.port}/").retry_after == 17.0
 
 
-@pytest.mark.parametrize("value", [None, "", "soon", "-3", "1e9", "1" * 400 + "x", "Thu, 99 Foo"])
+@pytest.mark.parametrize(
+    "value",
+    [None, "", "soon", "-3", "1e9", "1" * 400 + "x", "Thu, 99 Foo"],
+)
 def test_a_retry_after_that_says_nothing_is_none(value: str | None) -> None:
     assert retry_after(value, 0.0) is None
 
 
 def test_a_retry_after_in_the_past_is_now() -> None:
     assert retry_after("Thu, 01 Jan 1970 00:01:30 GMT", 1000.0) == 0.0
+
+
+@given(st.text() | st.from_regex(r"(Mon, )?\d{1,3} Jan \d{1,6} [\d:]{1,9} ([+-]\d{1,9}|GMT)?"))
+def test_no_retry_after_of_a_server_is_an_error(value: str) -> None:
+    seconds = retry_after(value, 0.0)
+    assert seconds is None or 0.0 <= seconds < float("inf")
 
 
 def test_an_answer_is_read_to_its_bound_only(plain: WebServer) -> None:
@@ -387,6 +398,18 @@ def test_a_configuration_can_be_checked_without_a_network() -> None:
 def test_what_is_no_url_is_an_error_of_the_configuration(url: str) -> None:
     with pytest.raises(ConfigError):
         HttpClient().post(url, b"", {})
+
+
+@given(st.text() | st.from_regex(r"https?://[^/]*(/.*)?"))
+def test_any_other_text_is_an_error_of_the_configuration_at_most(url: str) -> None:
+    try:
+        parts = place(url, allow_http=True)
+    except ConfigError:
+        return
+    assert parts.host.isascii()
+    assert parts.target.isascii()
+    assert not set(parts.host + parts.target) & set("\r\n\t \x00")
+    assert not set(parts.host) & set("@/?#")
 
 
 def test_a_name_is_sent_in_ascii() -> None:
