@@ -12,7 +12,7 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from web_server import Request, WebServer, serving, trickling
+from web_server import Request, WebServer, serving, trickling, tunnelling
 
 from sidelong.alerts.http_client import HttpClient, HttpSettings, retry_after
 from sidelong.alerts.http_targets import Permission, place
@@ -158,6 +158,21 @@ def test_a_proxy_is_no_way_around_the_permission(plain: WebServer) -> None:
     sender = client(proxy=f"http://127.0.0.1:{plain.port}")
     assert "metadata" in refused(sender, "http://169.254.169.254/latest").why
     assert plain.requests == []
+
+
+def test_through_a_proxy_the_target_still_shows_its_certificate(
+    encrypted: WebServer, ca: str
+) -> None:
+    asked: list[str] = []
+    with tunnelling(encrypted.port, asked) as port:
+        sender = client(
+            ca=ca,
+            proxy=f"http://127.0.0.1:{port}",
+            resolve=lambda host, _: ["127.0.0.1" if host == "127.0.0.1" else "8.8.8.8"],
+        )
+        sender.post("https://hooks.example/a", b"{}", {"Authorization": f"Bearer {TOKEN}"})
+    assert [line.split()[:2] for line in asked] == [["CONNECT", "hooks.example:443"]]
+    assert encrypted.requests[0].target == "/a"
 
 
 def test_a_proxy_that_refuses_the_tunnel_is_told_so(plain: WebServer) -> None:

@@ -4,14 +4,14 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import trustme
 
-__all__ = ["Request", "WebServer", "serving", "trickling"]
+__all__ = ["Request", "WebServer", "serving", "trickling", "tunnelling"]
 
 
 @dataclass
@@ -105,4 +105,37 @@ def trickling(beginning: bytes, drop: bytes, every: threading.Event) -> Iterator
             yield listening.getsockname()[1]
         finally:
             every.set()
+            thread.join(10)
+
+
+@contextmanager
+def tunnelling(port: int, asked: list[str]) -> Iterator[int]:
+    """The port of a proxy that takes one CONNECT, notes what was `asked`, and leads to `port`."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def pump(source: socket.socket, sink: socket.socket) -> None:
+            with suppress(OSError):
+                while some := source.recv(65536):
+                    sink.sendall(some)
+                sink.shutdown(socket.SHUT_WR)
+
+        def serve() -> None:
+            with suppress(OSError):
+                client, _ = listening.accept()
+                with client, socket.create_connection(("127.0.0.1", port)) as server:
+                    head = b""
+                    while not head.endswith(b"\r\n\r\n"):
+                        head += client.recv(1)
+                    asked.append(head.decode().splitlines()[0])
+                    client.sendall(b"HTTP/1.1 200 Go\r\n\r\n")
+                    back = threading.Thread(target=pump, args=(server, client), daemon=True)
+                    back.start()
+                    pump(client, server)
+                    back.join(10)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
             thread.join(10)
