@@ -53,7 +53,7 @@ class Group:
     """The state of one group. `pending` waits to be told, `open` was told and is not closed.
 
     An incident has one event that is pending, its latest; two if it was closed before it was told.
-    If it was not told yet, the latest is told as its opening.
+    Whatever is told first is told as its opening, even if it is an update elsewhere.
     worst: rank of the worst severity told. begun: when something new was told last; remind_at: when
     to tell of what is still open. Times are seconds of the epoch.
     """
@@ -120,11 +120,9 @@ class Group:
         return True
 
     def _await(self, event: Incident) -> None:
-        """Let the latest state of an incident wait; what was not told yet is still to be opened."""
-        before = self.pending.get(event.id)
-        if before and before[0].status == "open":
-            event = replace(event, status="open")
-        self.pending[event.id] = [event]
+        """Let the latest state of an incident wait; the first that is told of it is its opening."""
+        told = event.id in self.open
+        self.pending[event.id] = [event if told else replace(event, status="open")]
 
     def close(self, event: Incident, now: float) -> None:
         """Take the close of an incident that the group knows."""

@@ -12,7 +12,7 @@ from sidelong.models.feedback import Allowance, Edge, Feedback, Scanner
 
 __all__ = ["Lesson", "benign", "confirmed"]
 
-_One = TypeVar("_One", Edge, Allowance, Scanner)
+_One = TypeVar("_One", bound=Edge | Allowance | Scanner)
 
 
 class Lesson(NamedTuple):
@@ -99,7 +99,7 @@ def _domains(incident: Incident) -> list[Allowance]:
     ]
 
 
-def _key(one: _One) -> tuple[object, ...]:
+def _key(one: Edge | Allowance | Scanner) -> tuple[object, ...]:
     if isinstance(one, Edge):
         return one.actor, one.peer, one.port, one.ip
     return (one.actor, one.domain) if isinstance(one, Allowance) else (one.actor,)

@@ -27,11 +27,12 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     up. status: which changes are told; a close always follows what was opened.
 
     receivers: by name; of the route above without, nobody if empty. continue: whether the routes
-    after this one are tried as well. group_by: what is told together: of the same `story`, `actor`,
-    `namespace`, `kind`, `severity`, or each `incident` alone. group_wait: how long the first of a
-    group waits for others. group_interval: how long the next do, unless worse than all before.
-    repeat_interval: when to remind of what is still open; 0s for never. mute: windows of
-    `[alerts.mute]` in which nothing is sent. routes: tried first, in their order.
+    after this one are tried as well. group_by: what is told together: of the same `story`, as by
+    default, `actor`, `namespace`, `kind`, `severity`, or each `incident` alone. group_wait: how
+    long the first of a group waits for others, by default 0s. group_interval: how long those after
+    it do, unless worse than all before; 1m. repeat_interval: when to remind of what is still open;
+    4h, and 0s for never. mute: windows of `[alerts.mute]` in which nothing is sent. name: what
+    messages call the route. routes: tried first, in their order.
     """
 
     name: str | None = None

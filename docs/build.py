@@ -18,6 +18,7 @@ from typing import Annotated, Final, Literal, Union, get_args, get_origin, get_t
 import click
 import msgspec
 
+from sidelong.alerts.secret import Secret
 from sidelong.cli import cli
 from sidelong.config import Config
 
@@ -50,33 +51,63 @@ _FENCED: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 def cli_page() -> str:
     """The page: every command with its help, as a terminal of 100 columns shows it."""
-    names = ["", *sorted(cli.commands)]
-    return "\n".join([_HEAD, *(_section(name) for name in names)])
+    top = click.Context(cli, info_name="sidelong", terminal_width=_WIDTH, **cli.context_settings)
+    return "\n".join([_HEAD, *_sections(top)])
 
 
-def _section(name: str) -> str:
-    group = click.Context(cli, info_name="sidelong", terminal_width=_WIDTH, **cli.context_settings)
-    command = cli.commands[name] if name else cli
-    context = click.Context(command, parent=group, info_name=name) if name else group
-    title = f"sidelong {name}".strip()
-    return f"## {title}\n\n```text\n{command.get_help(context)}\n```\n"
+def _sections(context: click.Context) -> Iterator[str]:
+    """A command and those below it, each with its help."""
+    command = context.command
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for name, below in sorted(command.commands.items()):
+            yield from _sections(click.Context(below, parent=context, info_name=name))
 
 
 def configuration_page() -> str:
     """The page: every section with what its keys mean, their types and their defaults."""
     hints = get_type_hints(Config)
-    sections = (_settings(name, hints[name]) for name in Config.__struct_fields__)
+    sections = [section for name in Config.__struct_fields__ for section in _of(name, hints[name])]
     return "\n".join([_SETTINGS, *sections])
 
 
-def _settings(name: str, settings: type[msgspec.Struct]) -> str:
+def _of(name: str, hint: object) -> Iterator[str]:
+    """The section of a struct, then those of the structs in it; one for each kind of receiver."""
+    kinds = [one for one in _structs(hint) if one is not Secret]
+    if get_origin(hint) is tuple:
+        for kind in kinds:
+            yield _settings(f"[[{name}]]", kind, kind.__struct_config__.tag)
+        return
+    (settings,) = kinds
+    yield _settings(f"[{name}]", settings)
+    for field in msgspec.structs.fields(settings):
+        for below in _structs(field.type):
+            if below not in (settings, Secret) and get_origin(field.type) is not tuple:
+                nested = f"{name}.{field.encode_name}"
+                yield from _of(f"{nested}.NAME" if _is_table(field.type) else nested, below)
+
+
+def _is_table(hint: object) -> bool:
+    return get_origin(hint) in (dict, Mapping)
+
+
+def _structs(hint: object) -> list[type[msgspec.Struct]]:
+    """The structs that a type names, in their order."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return [hint]
+    return [one for inner in get_args(hint) for one in _structs(inner)]
+
+
+def _settings(title: str, settings: type[msgspec.Struct], tag: object = None) -> str:
     summary, _, meaning = (inspect.getdoc(settings) or "").partition("\n\n")
     rows = [
         f"| `{field.encode_name}` | {_type(field.type)} | {_default(field)} |"
         for field in msgspec.structs.fields(settings)
     ]
     table = "\n".join(["| key | type | default |", "|---|---|---|", *rows])
-    return f"## [{name}]\n\n{summary}\n\n{meaning}\n\n{table}\n"
+    if tag is not None:
+        title = f'{title} type = "{tag}"'
+    return f"## {title}\n\n{summary}\n\n{meaning}\n\n{table}\n"
 
 
 _TOML: Final = {str: "text", int: "integer", float: "number", bool: "true or false"}

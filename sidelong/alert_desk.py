@@ -51,8 +51,8 @@ def check(*, terminal: Terminal, config: str) -> int:
     for warning in warnings:
         terminal.say(f"sidelong: {warning}")
     counted = ((receivers, "receiver"), (plan.suppressions.rules, "suppression"))
-    told = [plural(len(things), thing) for things, thing in (*counted, (warnings, "warning"))]
-    terminal.say(", ".join(told))
+    numbers = [plural(len(things), thing) for things, thing in (*counted, (warnings, "warning"))]
+    terminal.say(", ".join(numbers))
     return SOMETHING if warnings else FINE
 
 

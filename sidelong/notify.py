@@ -79,8 +79,8 @@ class Notifier:
         self._restore()
         self._outbox = Outbox(config.delivery, clock=clock)
         self._dispatcher = Dispatcher(self._outbox, self._receivers.values(), clock=clock)
-        for warning in self._plan.warnings(clock()):
-            self._say(warning)
+        self._warned: set[str] = set()
+        self._warn(clock())
 
     def start(self) -> None:
         """Begin to deliver, in threads."""
@@ -111,6 +111,7 @@ class Notifier:
                 self._looked = now
                 if self._signatures() != self._seen:
                     self.reload()
+                self._warn(now)
             due = self._groups.due(now)
             self._unsent += due
             return self._put(changed=bool(due))
@@ -136,8 +137,7 @@ class Notifier:
             self._groups.mute, self._groups.labels = plan.mute, plan.labels
             self._seen = self._signatures()
             self._counters["reloads"] += 1
-            for warning in plan.warnings(self._clock()):
-                self._say(warning)
+            self._warn(self._clock())
             if bad:
                 self._say(f"{bad} lines of the audit trail {settings.audit} cannot be read")
             return True
@@ -192,6 +192,14 @@ class Notifier:
         if self._acknowledged.covers(incident):
             return True
         return self._plan.suppressions.of(incident, self._clock()) is not None
+
+    def _warn(self, now: float) -> None:
+        """Say what is hardly meant, once: a suppression may expire at any moment."""
+        warnings = self._plan.warnings(now)
+        for warning in warnings:
+            if warning not in self._warned:
+                self._say(warning)
+        self._warned = set(warnings)
 
     def _put(self, *, changed: bool) -> int:
         """Into the outbox first, then the state: whoever dies in between puts them twice, and the

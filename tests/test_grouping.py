@@ -144,7 +144,7 @@ def test_a_receiver_that_hears_of_an_incident_late_hears_it_from_then_on() -> No
     assert held.offer(opened(), [], NOW) == []
     assert held.counters["unrouted"] == 1
     worse = updated(opened(), "critical")
-    assert told(held.offer(worse, [PAGER], NOW + 1)) == [("pager", "update a1")]
+    assert told(held.offer(worse, [PAGER], NOW + 1)) == [("pager", "open a1")]
     held.offer(closed(worse), [], NOW + 2)
     assert told(held.due(NOW + 61)) == [("pager", "closed a1")]
 
@@ -192,7 +192,7 @@ def test_what_is_hushed_no_more_is_told() -> None:
     assert held.due(NOW + 10) == []
     hushed.clear()
     held.offer(updated(opened()), [late], NOW + 20)
-    assert told(held.due(NOW + 30)) == [("pager", "update a1")]
+    assert told(held.due(NOW + 30)) == [("pager", "open a1")]
 
 
 def test_what_opens_in_a_mute_time_is_told_after_it() -> None:

@@ -147,6 +147,18 @@ def test_an_expired_suppression_says_so_and_keeps_nothing_back(
     assert "the suppression 'known' has expired" in said[0]
 
 
+def test_one_that_expires_while_sidelong_runs_says_so_once(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "s.toml").write_text(SUPPRESSION, encoding="utf-8")
+    settings = config(tmp_path, suppressions=[str(tmp_path / "s.toml")])
+    said: list[str] = []
+    with notifying(settings, clock, say=said.append) as notifier:
+        assert said == []
+        for _ in range(3):
+            clock.now += 365 * 86_400
+            notifier.tick()
+    assert len(said) == 1
+
+
 def acknowledge(folder: Path, incident: Incident, verdict: Verdict = "ack") -> None:
     moment = datetime.fromtimestamp(NOW, UTC)
     append(folder / "audit.jsonl", Entry.on(incident, verdict, at=moment, by="ada"))
