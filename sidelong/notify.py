@@ -72,6 +72,7 @@ class Notifier:
         self._seen = self._signatures()
         self._looked = clock()
         self._unsent: list[Message] = []
+        self._sent_in_state = False  # the state still names messages that are in the outbox
         self._counters = {"incidents": 0, "events": 0, "suppressed": 0, "reloads": 0}
         self._counters |= {"reload_failures": 0, "unknown_receiver": 0}
         self._groups = Groups(self._plan.mute, hushed=self._hushed, labels=self._plan.labels)
@@ -145,6 +146,7 @@ class Notifier:
     def flush(self) -> None:
         """Wait until all of it is on the disk: before the position in a stream is saved."""
         with self._lock:
+            self._put(changed=False)
             self._save(durable=True)
             self._outbox.flush()
 
@@ -202,15 +204,15 @@ class Notifier:
         self._warned = set(warnings)
 
     def _put(self, *, changed: bool) -> int:
-        """Into the outbox first, then the state: whoever dies in between puts them twice, and the
-        outbox knows them."""
+        """The state first, with what is to be sent, then the outbox: whoever dies in between puts
+        it at the next start, and whoever dies after puts it twice, which the outbox knows."""
         known = [message for message in self._unsent if message.receiver in self._receivers]
         self._counters["unknown_receiver"] += len(self._unsent) - len(known)
         self._unsent = known  # on failure they are put with the next
+        if changed or known or self._sent_in_state:
+            self._save()
         new = self._dispatcher.put(known) if known else 0
         self._unsent = []
-        if changed:
-            self._save()
         return new
 
     def _save(self, *, durable: bool = False) -> None:
@@ -220,6 +222,7 @@ class Notifier:
             "format": _FORMAT,
             "groups": self._groups.snapshot(),
             "suppressions": self._plan.suppressions.snapshot(),
+            "unsent": [message.to_json() for message in self._unsent],
         }
         part = self._state.with_name(f".{self._state.name}.part")
         try:
@@ -234,6 +237,7 @@ class Notifier:
                 f"{self._state} cannot be written: {error.strerror}",
                 hint="it lies beside the outbox, and holds what waits for the rest of its group",
             ) from error
+        self._sent_in_state = bool(self._unsent)
 
     def _restore(self) -> None:
         if self._state is None:
@@ -244,6 +248,7 @@ class Notifier:
                 raise ValueError(f"format {state['format']}")
             self._groups.restore(state["groups"])
             self._plan.suppressions.restore(state["suppressions"])
+            self._unsent = [Message.of(text) for text in state["unsent"]]
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:

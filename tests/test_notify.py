@@ -3,22 +3,26 @@
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import polars as pl
 import pytest
 from builders import flows, incidents
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from told_incidents import NOW, closed, opened, updated
 
 from sidelong.alerts.audit import Entry, Verdict, append
 from sidelong.alerts.incident import Incident
 from sidelong.alerts.outbox import Outbox
 from sidelong.alerts.outbox_file import OutboxError
+from sidelong.alerts.receiver import Message
 from sidelong.config import Config, read_config
 from sidelong.errors import ConfigError
 from sidelong.notify import Notifier
@@ -31,6 +35,9 @@ owner = "platform"
 reason = "a test"
 expires = 2027-01-31
 """
+
+
+THREE = [opened(id, story="s") for id in ("a", "b", "c")]
 
 
 class Clock:
@@ -246,7 +253,7 @@ audit = "{tmp_path}/audit.jsonl"
 def test_what_waits_for_its_group_survives_a_death(tmp_path: Path, clock: Clock) -> None:
     first = Notifier(config(tmp_path), clock=clock)
     first.emit([opened(), updated(opened())])
-    del first  # without a word, as kill -9 does
+    first.close()  # without a word to anybody, as kill -9 does
     clock.now += 3
     with notifying(config(tmp_path), clock) as second:
         assert second.counters()["waiting"] == 1
@@ -254,6 +261,65 @@ def test_what_waits_for_its_group_survives_a_death(tmp_path: Path, clock: Clock)
         clock.now += 60
         second.tick()
     assert told(tmp_path) == ["open a1", "update a1"]
+
+
+class Death(BaseException):
+    """As of kill -9: nothing of the process goes on."""
+
+
+def dying(moment: str) -> pytest.MonkeyPatch:
+    """A process that dies when it next puts, or has just put, messages into the outbox."""
+    put: Callable[..., int] = Outbox.put
+
+    def deadly(outbox: Outbox, messages: Sequence[Message]) -> int:
+        if moment == "after":
+            put(outbox, messages)
+        raise Death
+
+    patch = pytest.MonkeyPatch()
+    if moment != "between":
+        patch.setattr(Outbox, "put", deadly)
+    return patch
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    deaths=st.lists(
+        st.tuples(st.integers(0, 11), st.sampled_from(["before", "after", "between"])), max_size=4
+    ),
+    pause=st.sampled_from([0.0, 30.0, 61.0]),
+)
+def test_whenever_it_dies_every_alert_is_told_and_none_twice(
+    deaths: list[tuple[int, str]], pause: float
+) -> None:
+    grown = [(one, updated(one), closed(updated(one))) for one in THREE]
+    stream = [event for step in zip(*grown, strict=True) for event in step]
+    with TemporaryDirectory() as name:
+        folder, clock = Path(name), Clock()
+        for at, moment in [*deaths, (len(stream) + 1, "")]:
+            notifier = Notifier(config(folder), clock=clock)
+            for number, event in enumerate(stream):  # from the beginning, each time
+                patch = dying(moment) if number == at else pytest.MonkeyPatch()
+                try:
+                    notifier.tick()
+                    notifier.emit([event])
+                except Death:
+                    break
+                finally:
+                    patch.undo()
+                if number == at:
+                    break
+                clock.now += pause
+            notifier.close()
+        with notifying(config(folder), clock) as notifier:
+            clock.now += 120
+            notifier.tick()
+        arrived = told(folder)
+        for one in THREE:
+            mine = [line.split()[0] for line in arrived if line.endswith(f" {one.id}")]
+            assert (mine[0], mine[-1]) == ("open", "closed")
+            assert (mine.count("open"), mine.count("closed")) == (1, 1)
+            assert len(mine) <= 3
 
 
 def test_a_state_that_is_damaged_is_set_aside_and_said(tmp_path: Path, clock: Clock) -> None:
