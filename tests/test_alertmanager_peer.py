@@ -50,13 +50,14 @@ def happening(event: Incident) -> Incident:
     return replace(event, detected_at=began, first_seen=began, last_seen=now, status="open")
 
 
-def notified(told: WebServer) -> list[tuple[str, str, str]]:
-    """(alert, severity, status) in the order in which it was notified of."""
-    found: list[tuple[str, str, str]] = []
-    for request in told.requests:
+def notified(told: WebServer) -> set[tuple[str, str, str]]:
+    """(alert, severity, status) of which it notified; it may do so more than once, for it tells a
+    group anew when another alert joins."""
+    found: set[tuple[str, str, str]] = set()
+    for request in list(told.requests):
         for alert in json.loads(request.body)["alerts"]:
             labels: dict[str, Any] = alert["labels"]
-            found.append((labels["alertname"], labels["severity"], alert["status"]))
+            found.add((labels["alertname"], labels["severity"], alert["status"]))
     return found
 
 
@@ -78,8 +79,7 @@ def test_it_takes_groups_and_resolves_what_we_tell(
     ours.send(message([replace(scan, status="closed")], {"cluster": "shop-1"}))
     over = ("SidelongScan", scan.severity, "resolved")
     alertmanager.wait(lambda: over in notified(told), "the scan is resolved")
-    resolved = [one for one in notified(told) if one[2] == "resolved"]
-    assert resolved == [over]
+    assert {one for one in notified(told) if one[2] == "resolved"} == {over}
     assert len(alertmanager.alerts(active="true")) == 2
 
 

@@ -83,6 +83,7 @@ class Alertmanager:
                     f"--storage.path={folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{port}",
                     "--cluster.listen-address=",
+                    "--log.level=debug",
                 ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -127,7 +128,7 @@ class Alertmanager:
         ends = time.monotonic() + seconds
         while not met():
             if time.monotonic() > ends or self._process.poll() is not None:
-                log = self._log.read_text(encoding="utf-8", errors="replace")[-2_000:]
+                log = self._log.read_text(encoding="utf-8", errors="replace")[-6_000:]
                 raise AlertmanagerError(f"not in {seconds:g} s: {what}\n{log}")
             time.sleep(_POLL_SECONDS)
 
