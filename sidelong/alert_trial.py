@@ -131,7 +131,8 @@ def trial(
             terminal.tell(f"    try: {error.hint}")
         else:
             terminal.tell(f"  answered: {' '.join(filter(None, (sent.status, sent.answer)))}")
-    terminal.say(f"{plural(len(told), 'receiver')}, {len(told) - refused} took it")
+    took = "nothing was sent" if dry else f"{len(told) - refused} took it"
+    terminal.say(f"{plural(len(told), 'receiver')}, {took}")
     return REFUSED if refused else TAKEN
 
 
