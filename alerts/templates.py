@@ -125,7 +125,7 @@ class Template:
         except TemplateSyntaxError as error:
             raise ConfigError(
                 f"the template {name} is wrong in line {error.lineno}: {error.message}",
-                hint="see docs/alerts.md for what templates know",
+                hint="see docs/receivers.md for what templates know",
             ) from error
         self.samples: tuple[str, ...] = ()
         for events in sample_incidents():

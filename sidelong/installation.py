@@ -18,6 +18,7 @@ from sidelong.terminal import Terminal, printable, printable_json
 __all__ = ["EXTRAS", "Part", "examined", "parts"]
 
 EXTRAS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "apprise": ("sends alerts by e-mail, Telegram and many more", ("apprise",)),
     "fast": ("reads Hubble's protobuf faster", ("ptars",)),
     "kubernetes": ("names addresses by a watch on the Kubernetes API", ("kubernetes",)),
 }

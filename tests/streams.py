@@ -75,7 +75,7 @@ def pieces(flows: pl.DataFrame, at: list[int]) -> list[pl.DataFrame]:
 
 def flows_of(happened: list[tuple[str, int, int, int, int, int]]) -> pl.DataFrame:
     """The events as flows in `FLOW_SCHEMA`."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     now = START_NS
     for number, (kind, client, server, port, gap, late) in enumerate(happened):
         now += gap * 1_000_000

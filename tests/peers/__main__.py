@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `peers`, as pytest has it
 
+from peers.alertmanager_peer import alertmanager_program
+from peers.debian import DebianError
 from peers.go_programs import GoError, built
 
 SOURCES: Final = Path(__file__).resolve().parent
@@ -29,14 +32,15 @@ def main() -> int:
     """Make all ready; returns 1 when something cannot be had, which the tests will say again."""
     steps: Mapping[str, Callable[[], object]] = {
         "Debian's packages": debian,
-        **{name: lambda n=name, f=folder: built(n, SOURCES / f) for name, folder in GO.items()},
+        "Alertmanager": alertmanager_program,
+        **{name: partial(built, name, SOURCES / folder) for name, folder in GO.items()},
     }
     failed = False
     for name, step in steps.items():
         began = time.monotonic()
         try:
             step()
-        except (GoError, OSError, subprocess.CalledProcessError) as error:
+        except (DebianError, GoError, OSError, subprocess.CalledProcessError) as error:
             failed = True
             print(f"peers: {name}: {error}", file=sys.stderr)
         else:
