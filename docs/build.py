@@ -41,7 +41,7 @@ Written by `make docs` from the settings themselves; a test fails when it is sta
 
 Commands that read flows take `--config FILE`, a TOML file. Every section may be left out, and so
 may every key of one; a key that nobody knows is an error. Paths are relative to the working
-directory. No secret stands in the file: keys and tokens are files that it names.
+directory. No secret stands in the file: it is a file or a variable that is named there.
 """
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
