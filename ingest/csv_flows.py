@@ -6,7 +6,6 @@ in them: a line is a record.
 """
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final
 
 import numpy as np
@@ -18,7 +17,7 @@ from sidelong.ingest.checked_rows import Checked, checked
 from sidelong.ingest.csv_settings import RECEIVED, CsvSettings, column_names, fields_of
 from sidelong.ingest.exchanges import exchange_flows
 from sidelong.ingest.hubble_flows import dns_names
-from sidelong.ingest.line_files import SAMPLES, Decoded
+from sidelong.ingest.line_files import SAMPLES, Decoded, LineDecoding
 from sidelong.ingest.lines import Block
 from sidelong.ingest.one_way import flags_in_number, summed_flags
 from sidelong.ingest.schema import FLOW_SCHEMA, VERDICTS, conform, empty_flows
@@ -50,24 +49,13 @@ _APART: Final = "\x1f"  # ASCII's unit separator, once quotes are gone
 _QUOTE: Final = b'"'[0]
 
 
-class CsvLines:
+class CsvLines(LineDecoding):
     """Decodes lines of CSV by `settings`. Use as a context manager."""
 
     def __init__(self, settings: CsvSettings) -> None:
         self._settings: Final = settings
         self._first: bytes | None = None  # the line that names the columns, or has as many
         self._columns: tuple[str, ...] = ()
-
-    def __enter__(self) -> "CsvLines":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
 
     def remember(self, content: bytes) -> None:
         """Take note of the first line."""

@@ -5,13 +5,12 @@ read as text, so that one of the wrong type costs nobody but itself.
 """
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Final, NamedTuple
 
 import msgspec
 import polars as pl
 
-from sidelong.ingest.json_lines import JsonReader
+from sidelong.ingest.json_lines import JsonDecoding
 from sidelong.ingest.line_files import SAMPLES, Decoded
 from sidelong.ingest.lines import Block
 from sidelong.ingest.schema import empty_flows
@@ -48,7 +47,7 @@ class Format(NamedTuple):
 _Lines = tuple[Sequence[bytes], Sequence[int]]
 
 
-class FlatJson:
+class FlatJson(JsonDecoding):
     """Decodes lines of one format. Use as a context manager."""
 
     def __init__(self, format: Format) -> None:
@@ -58,18 +57,6 @@ class FlatJson:
             for name in format.fields
         )
         self._columns: Final = f"{{{', '.join(types)}}}"
-
-    def __enter__(self) -> "FlatJson":
-        self._reader = JsonReader()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._reader.__exit__(kind, error, trace)
 
     def remember(self, content: bytes) -> None:
         """Nothing: a line stands for itself."""

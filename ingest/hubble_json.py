@@ -7,33 +7,20 @@ becomes of a line depends on that line alone, never on those around it.
 
 import json
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
 import polars as pl
 
 from sidelong.ingest.hubble_flows import EARLIEST, LATEST, flatten, flows_of
 from sidelong.ingest.hubble_shape import EVERY_SHAPE, EXPORTER_SHAPE
-from sidelong.ingest.json_lines import JsonReader
+from sidelong.ingest.json_lines import JsonDecoding, JsonReader
 from sidelong.ingest.line_files import SAMPLES, Decoded
 from sidelong.ingest.lines import Block
 
 __all__ = ["HubbleLines"]
 
 
-class HubbleLines:
+class HubbleLines(JsonDecoding):
     """Decodes flows and losses out of lines of Hubble JSON. Use as a context manager."""
-
-    def __enter__(self) -> "HubbleLines":
-        self._reader = JsonReader()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._reader.__exit__(kind, error, trace)
 
     def decode(self, block: Block) -> Decoded:
         """The flows of a block of lines."""

@@ -8,13 +8,12 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
-from types import TracebackType
-from typing import BinaryIO, Final, Protocol, cast
+from typing import BinaryIO, Final, Protocol, Self, cast
 
 import duckdb
 import polars as pl
 
-__all__ = ["JsonReader"]
+__all__ = ["JsonDecoding", "JsonReader"]
 
 _DEEPEST: Final = 128  # objects and arrays within each other, where DuckDB gives up on a file
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^][{}"]+')
@@ -52,15 +51,10 @@ class JsonReader:
         )
         self._file, self._path = _memory_file()
 
-    def __enter__(self) -> "JsonReader":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
         self._file.close()
 
@@ -109,6 +103,19 @@ class JsonReader:
             "format = 'newline_delimited', ignore_errors = true)"
         )
         return pl.DataFrame(_Rows(relation))
+
+
+class JsonDecoding:
+    """A decoder that reads JSON with `_reader`, which it opens and closes as a context manager."""
+
+    _reader: JsonReader
+
+    def __enter__(self) -> Self:
+        self._reader = JsonReader()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.__exit__()
 
 
 def _memory_file() -> tuple[BinaryIO, str]:

@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Callable
 from threading import Condition, Event, Lock, Thread
-from types import TracebackType
 from typing import Final
 
 import msgspec
@@ -113,12 +112,7 @@ class KubernetesWatch:
     def __enter__(self) -> "KubernetesWatch":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self) -> None:

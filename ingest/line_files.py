@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Final, NamedTuple, Protocol
+from typing import BinaryIO, Final, NamedTuple, Protocol, Self
 
 import polars as pl
 
@@ -12,7 +12,7 @@ from sidelong.ingest.files import consumed, damage
 from sidelong.ingest.lines import LONGEST_LINE, Block, line_blocks
 from sidelong.ingest.source import BadRows, Batch
 
-__all__ = ["SAMPLES", "Decoded", "LineDecoder", "LineFile"]
+__all__ = ["SAMPLES", "Decoded", "LineDecoder", "LineDecoding", "LineFile"]
 
 SAMPLES: Final = 5
 """How many bad lines of a block are shown with where and why."""
@@ -36,6 +36,16 @@ class LineDecoder(Protocol):
     def decode(self, block: Block) -> Decoded:
         """The flows of a block. Blank lines are nothing, and no fault either."""
         ...
+
+
+class LineDecoding:
+    """A decoder that holds nothing open, as a context manager."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,12 @@ as it is is looked at for that: nothing a client writes can make a line pass for
 
 import json
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Final
 
 import polars as pl
 
-from sidelong.ingest.json_lines import JsonReader
-from sidelong.ingest.line_files import SAMPLES, Decoded
+from sidelong.ingest.json_lines import JsonDecoding
+from sidelong.ingest.line_files import SAMPLES, Decoded, LineDecoding
 from sidelong.ingest.lines import Block, text_rows
 
 __all__ = ["JsonLog", "TextLog", "unwrapped"]
@@ -25,7 +24,7 @@ Reading = Callable[[pl.Series], pl.DataFrame]
 Meaning = Callable[[pl.DataFrame], pl.DataFrame]
 
 
-class TextLog:
+class TextLog(LineDecoding):
     """Decodes lines of text. Use as a context manager.
 
     read: entries of lines, one row each, with `fault`, why a line was not read, and `usable`. One
@@ -36,17 +35,6 @@ class TextLog:
     def __init__(self, read: Reading, flows: Meaning) -> None:
         self._read: Final = read
         self._flows: Final = flows
-
-    def __enter__(self) -> "TextLog":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
     def decode(self, block: Block) -> Decoded:
         """The flows of a block of lines; bytes that are not UTF-8 are a client's, and let pass."""
@@ -61,7 +49,7 @@ class TextLog:
         return _decoded(entries, rows["start"], self._flows)
 
 
-class JsonLog:
+class JsonLog(JsonDecoding):
     """Decodes lines of JSON objects. Use as a context manager.
 
     keys: the key of each column that is to be read, as text. read: what these texts say, as in
@@ -81,18 +69,6 @@ class JsonLog:
         self._names: Final = [pl.col(key).alias(name) for name, key in keys.items()]
         self._read: Final = read
         self._flows: Final = flows
-
-    def __enter__(self) -> "JsonLog":
-        self._reader = JsonReader()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._reader.__exit__(kind, error, trace)
 
     def decode(self, block: Block) -> Decoded:
         """The flows of a block of lines."""

@@ -6,7 +6,6 @@ text, for they cannot be mistaken; text is read where they leave something open.
 """
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Final
 
 import polars as pl
@@ -15,7 +14,7 @@ from sidelong.ingest.envoy_exchanges import ENVOY_FIELDS, envoy_flows
 from sidelong.ingest.envoy_logs import EnvoySettings, envoy_keys, envoy_text, placed
 from sidelong.ingest.envoy_operators import ISTIO_KEYS
 from sidelong.ingest.envoy_reporter import Reporter
-from sidelong.ingest.line_files import SAMPLES, Decoded
+from sidelong.ingest.line_files import SAMPLES, Decoded, LineDecoding
 from sidelong.ingest.lines import Block
 from sidelong.ingest.otlp_records import Export, OtlpRecord, RecordReader
 from sidelong.ingest.schema import empty_flows
@@ -95,23 +94,12 @@ class OtlpDecoder:
         return frame
 
 
-class OtlpLines:
+class OtlpLines(LineDecoding):
     """Decodes lines of OTLP's JSON, as OpenTelemetry's collector writes them to a file."""
 
     def __init__(self, settings: EnvoySettings) -> None:
         self._reader = RecordReader()
         self._decoder = OtlpDecoder(settings)
-
-    def __enter__(self) -> "OtlpLines":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
     def decode(self, block: Block) -> Decoded:
         """The flows of a block of lines; a record that is no access log counts as a bad line."""

@@ -8,7 +8,6 @@ Source: Amazon VPC User Guide, "Flow log records", versions 2 to 9.
 """
 
 import re
-from types import TracebackType
 from typing import Final
 
 import numpy as np
@@ -16,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sidelong.ingest.checked_rows import checked
-from sidelong.ingest.line_files import SAMPLES, Decoded
+from sidelong.ingest.line_files import SAMPLES, Decoded, LineDecoding
 from sidelong.ingest.lines import Block
 from sidelong.ingest.one_way import flags_in_number
 from sidelong.ingest.schema import TCP_FLAGS, conform, empty_flows
@@ -45,22 +44,11 @@ _BLANK: Final = b" "[0]
 _SYN, _ACK = TCP_FLAGS["SYN"], TCP_FLAGS["ACK"]
 
 
-class VpcLines:
+class VpcLines(LineDecoding):
     """Decodes lines of flow logs, header lines among them. Use as a context manager."""
 
     def __init__(self) -> None:
         self._fields: tuple[str, ...] = _VERSION_2
-
-    def __enter__(self) -> "VpcLines":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
 
     def remember(self, content: bytes) -> None:
         """Take note of the last header line."""

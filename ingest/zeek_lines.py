@@ -6,7 +6,6 @@ Sources of lines are cut anywhere; the same lines give the same flows.
 
 import re
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -14,7 +13,7 @@ import polars as pl
 
 from sidelong.ingest.checked_rows import Checked
 from sidelong.ingest.json_lines import JsonReader
-from sidelong.ingest.line_files import SAMPLES, Decoded
+from sidelong.ingest.line_files import SAMPLES, Decoded, LineDecoding
 from sidelong.ingest.lines import Block
 from sidelong.ingest.schema import FLOW_SCHEMA
 from sidelong.ingest.zeek_records import (
@@ -54,7 +53,7 @@ class Told(NamedTuple):
     faults: tuple[tuple[int, str], ...] = ()
 
 
-class ZeekLines:
+class ZeekLines(LineDecoding):
     """Decodes the blocks of one log, in their order. Use as a context manager."""
 
     def __init__(self) -> None:
@@ -64,17 +63,9 @@ class ZeekLines:
         types = (f"'{name}': 'VARCHAR{'[]' if name in LISTS else ''}'" for name in _JSON)
         self._columns: Final = f"{{{', '.join(types)}}}"
 
-    def __enter__(self) -> "ZeekLines":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._reader:
-            self._reader.__exit__(kind, error, trace)
+            self._reader.__exit__()
 
     def remember(self, content: bytes) -> None:
         """Take note of headers in lines that are not wanted."""
