@@ -22,7 +22,7 @@ from sidelong.ingest.schema import FLOW_SCHEMA
 from sidelong.ingest.ztunnel_logs import ztunnel_json, ztunnel_lines
 
 FUZZ: Final = settings(
-    max_examples=1_000 if os.environ.get("CI") == "true" else 40,
+    max_examples=60 if os.environ.get("CI") == "true" else 20,
     deadline=timedelta(seconds=20),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
