@@ -22,7 +22,7 @@ from peers.go_programs import GoError, built
 
 SOURCES: Final = Path(__file__).resolve().parent
 GO: Final = {"hubblepeer": "hubble", "kubernetespeer": "kubernetes", "policypeer": "policy"}
-DEBIAN: Final = {"nfdump": "nfdump", "nfpcapd": "nfdump"}
+DEBIAN: Final = {"nfdump": "nfdump", "nfpcapd": "nfdump", "tshark": "tshark"}
 """Which package brings a program."""
 
 _APT: Final = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
@@ -57,7 +57,7 @@ def debian() -> None:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise OSError(f"install {', '.join(packages)}, or the tests that need it fail")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NOWARNINGS": "yes"}
     for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         subprocess.run([*_APT, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
 
