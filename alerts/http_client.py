@@ -29,6 +29,7 @@ from sidelong.alerts.http_connection import (
     Resolve,
     addresses,
     connect,
+    failure,
     judged,
     resolved,
 )
@@ -160,7 +161,7 @@ class HttpClient:
             raise Undelivered(masked(error.why, hidden), permanent=error.permanent) from None
         # Without the cause: tracebacks of it hold the URL.
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            why = shortened(masked(_reason(error), hidden))
+            why = shortened(masked(failure(error), hidden))
             raise Undelivered(f"{what}: {why}") from None
         shown = shortened(masked(content.decode("utf-8", "replace"), hidden))
         reason = shortened(masked(reason, hidden), 60)
@@ -263,7 +264,7 @@ class HttpClient:
                     self._tls = state, tls
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(
-                    f"the certificates in {', '.join(files)} cannot be used: {_reason(error)}",
+                    f"the certificates in {', '.join(files)} cannot be used: {failure(error)}",
                     hint="they are PEM files, which sidelong must be allowed to read",
                 ) from error
             return self._tls[1]
@@ -289,13 +290,3 @@ def retry_after(value: str | None, now: float) -> float | None:
         return max(0.0, moment.timestamp() - now)
     except (ValueError, OverflowError):
         return None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS: {error.reason or error}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

@@ -19,7 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from sidelong.alerts.http_targets import Permission, Place
 from sidelong.alerts.receiver import Undelivered
 
-__all__ = ["PERMIT", "Deadline", "Resolve", "addresses", "connect", "judged", "resolved"]
+__all__ = ["PERMIT", "Deadline", "Resolve", "addresses", "connect", "failure", "judged", "resolved"]
 
 Resolve = Callable[[str, int], list[str]]
 """From a host and a port to addresses. Errors: OSError."""
@@ -182,3 +182,14 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def failure(error: Exception | None) -> str:
+    """Why a connection failed, in a few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS: {error.reason or error}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -79,7 +79,7 @@ def _far(
         good = fars.where(lambda end: end.far.kind == "domain" and _is_named(end, names))
         learnt = np.zeros(good.size, np.bool_)
         for subject, asked in known:
-            learnt |= subject & fars.where(lambda end, asked=asked: _is_named(end, asked))  # type: ignore[misc]
+            learnt |= subject & fars.where(lambda end, asked=asked: _is_named(end, asked))  # type: ignore[misc]  # mypy: bound defaults
         return good & learnt
     if not any(key.startswith(side) and key not in _NAMELESS for key in rule):
         return fars.where(lambda end: True)

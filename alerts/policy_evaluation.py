@@ -72,7 +72,7 @@ def _kubernetes(
             continue
         labels = spec["podSelector"].get("matchLabels", {})
         subject = subjects.where(
-            lambda end, labels=labels, namespace=namespace: (  # type: ignore[misc]
+            lambda end, labels=labels, namespace=namespace: (  # type: ignore[misc]  # mypy: bound defaults
                 end.namespace == namespace and end.bears(labels)
             )
         )
@@ -83,7 +83,7 @@ def _kubernetes(
             )
             for peer in rule.get(side, ()):
                 far |= fars.where(
-                    lambda end, peer=peer, namespace=namespace: _is_peer(  # type: ignore[misc]
+                    lambda end, peer=peer, namespace=namespace: _is_peer(  # type: ignore[misc]  # mypy: bound defaults
                         end, peer, namespace, selectors
                     )
                 )
@@ -141,7 +141,7 @@ def _istio(
         spec, namespace = policy["spec"], policy["metadata"]["namespace"]
         labels = spec["selector"].get("matchLabels", {})
         subject = judged & peers.where(
-            lambda end, labels=labels, namespace=namespace: (  # type: ignore[misc]
+            lambda end, labels=labels, namespace=namespace: (  # type: ignore[misc]  # mypy: bound defaults
                 end.namespace == namespace and end.bears(labels)
             )
         )

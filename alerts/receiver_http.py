@@ -1,6 +1,7 @@
 """Receivers behind a URL: each composes its requests, and one class sends them."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,18 +32,18 @@ class Request:
     notes: tuple[str, ...] = ()
 
 
-class Composer:
+class Composer(ABC):
     """What is particular of a receiver."""
 
+    @abstractmethod
     def requests(self, message: Message) -> list[Request]:
         """The requests for a message, in their order."""
-        raise NotImplementedError
 
     def url(self, configured: str) -> str:
         """Where to send them."""
         return configured
 
-    def done(self, message: Message) -> None:
+    def done(self, message: Message) -> None:  # noqa: B027, most have nothing to do then
         """All of them were taken."""
 
 

@@ -12,7 +12,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from sidelong.alerts.format_syslog import FACILITIES, framed, syslog_messages
-from sidelong.alerts.http_connection import PERMIT, Resolve, addresses, judged, resolved
+from sidelong.alerts.http_connection import (
+    PERMIT,
+    Resolve,
+    addresses,
+    failure,
+    judged,
+    resolved,
+)
 from sidelong.alerts.http_targets import Permission, Place
 from sidelong.alerts.receiver import Message, Sent, Undelivered
 from sidelong.alerts.receiver_settings import SyslogSettings
@@ -25,6 +32,7 @@ __all__ = ["SyslogReceiver"]
 _PORTS: Final = {"tls": 6514, "udp": 514}
 _DATAGRAM: Final = 2_048  # what every receiver should take, RFC 5426
 _STREAM: Final = 8_192
+_REFUSAL: Final = 0.3  # seconds for a server to say that it refuses our certificate
 _FAREWELL: Final = 1.0  # seconds for a server to say that it could not read what it was told
 
 
@@ -82,7 +90,7 @@ class SyslogReceiver:
                 failed = error
             else:
                 return Sent(f"{len(told)} over {self._server.scheme}", "")
-        why = shortened(_reason(failed))
+        why = shortened(failure(failed))
         raise Undelivered(f"{self._server.shown}: {why}")
 
     def _hand_over(self, address: str, told: list[bytes], ends: float) -> None:
@@ -111,7 +119,7 @@ class SyslogReceiver:
             secure = self._context().wrap_socket(plain, server_hostname=self._server.host)
             stack.enter_context(secure)
             secure.sendall(content)
-            # A server that wants another certificate says so only now.
+            _listen_for_refusal(secure, min(_REFUSAL, _left(ends)))
             secure.settimeout(min(_FAREWELL, _left(ends)))
             with contextlib.suppress(TimeoutError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 secure.unwrap()
@@ -125,7 +133,7 @@ class SyslogReceiver:
                 context.load_cert_chain(settings.cert, settings.key)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
-                f"the certificates of receiver {self.name} cannot be used: {_reason(error)}",
+                f"the certificates of receiver {self.name} cannot be used: {failure(error)}",
                 hint="they are PEM files, which sidelong must be allowed to read",
             ) from error
         return context
@@ -157,15 +165,17 @@ def _server(settings: SyslogSettings) -> _Server:
     return server
 
 
+def _listen_for_refusal(secure: ssl.SSLSocket, seconds: float) -> None:
+    """Whether the server speaks up: one that wants another certificate says so only now.
+
+    Errors: OSError, of which SSLError is one. To be called before `unwrap`, which would take a
+    refusal that has already come for the close of a server that is content.
+    """
+    secure.settimeout(seconds)
+    with contextlib.suppress(TimeoutError):
+        if not secure.recv(1):
+            raise ConnectionAbortedError("the server closed before it was told everything")
+
+
 def _left(ends: float) -> float:
     return max(0.001, ends - time.monotonic())
-
-
-def _reason(error: Exception | None) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS: {error.reason or error}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

@@ -11,7 +11,7 @@ __all__ = ["Checked", "checked", "shown"]
 
 
 class Checked(NamedTuple):
-    """rows: those without fault. bad: the numbers of the others, counted from 0, in order.
+    """rows: those without fault. bad: the numbers of the others, in order.
 
     faults: of the first of them, its number and what is wrong with it.
     """
@@ -21,10 +21,13 @@ class Checked(NamedTuple):
     faults: tuple[tuple[int, str], ...] = ()
 
 
-def checked(rows: pl.DataFrame, checks: Mapping[str, pl.Expr]) -> Checked:
+def checked(
+    rows: pl.DataFrame, checks: Mapping[str, pl.Expr], numbers: pl.Series | None = None
+) -> Checked:
     """The rows of which every check is true.
 
     checks: for each column that is looked at, whether its text will do; null counts as false.
+    numbers: those of the rows, where they are not counted from 0.
     """
     verdicts = rows.select(check.fill_null(False).alias(name) for name, check in checks.items())
     good = verdicts.select(pl.all_horizontal(pl.all())).to_series()
@@ -35,10 +38,11 @@ def checked(rows: pl.DataFrame, checks: Mapping[str, pl.Expr]) -> Checked:
     for row in bad.head(SAMPLES).to_list():
         name = next(name for name in checks if not verdicts[name][row])
         value = rows[name][row]
-        faults.append(
-            (row, f"it has no {name}" if value is None else f"its {name} is {shown(value)}")
-        )
-    return Checked(rows.filter(good), bad, tuple(faults))
+        why = f"it has no {name}" if value is None else f"its {name} is {shown(value)}"
+        faults.append((row if numbers is None else numbers[row], why))
+    return Checked(
+        rows.filter(good), bad if numbers is None else numbers.gather(bad), tuple(faults)
+    )
 
 
 def shown(value: object) -> str:

@@ -180,7 +180,7 @@ class FlowFolder:
     def rows_since(self, source: str, time_ns: int) -> Iterator[pl.DataFrame]:
         """What was written of a source at or after a time; files that cannot be read are empty."""
         mark = _digest(source)
-        first = datetime(1970, 1, 1) + timedelta(seconds=time_ns // _NS)  # noqa: DTZ001
+        first = datetime(1970, 1, 1) + timedelta(seconds=time_ns // _NS)  # noqa: DTZ001, hours are UTC
         for hour, folder in self._hours():
             if hour + timedelta(hours=1) <= first:
                 continue
@@ -289,7 +289,7 @@ def _by_hour(frames: Sequence[pl.DataFrame]) -> Iterator[tuple[datetime, pl.Data
     """The flows of each hour of event time, in their order; a row without a time goes along."""
     flows = pl.concat(frames)
     hour = pl.col("time").dt.cast_time_unit("us").dt.truncate("1h").dt.replace_time_zone(None)
-    known = hour.forward_fill().backward_fill().fill_null(datetime(1970, 1, 1))  # noqa: DTZ001
+    known = hour.forward_fill().backward_fill().fill_null(datetime(1970, 1, 1))  # noqa: DTZ001, hours are UTC
     parts = flows.with_columns(known.alias("__hour")).partition_by(
         "__hour", as_dict=True, maintain_order=True, include_key=False
     )

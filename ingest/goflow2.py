@@ -19,6 +19,7 @@ from sidelong.ingest.text_values import (
     address_of,
     epoch_time,
     is_address,
+    is_port_if_any,
     iso_time,
     natural,
     port_of,
@@ -52,10 +53,8 @@ def _records(rows: pl.DataFrame) -> Records:
     # A frame that is not IP has no addresses, or empty ones.
     other = ~pl.col("etype").is_in(_IP) & (pl.col("src_addr").fill_null("") == "")
     wanted = rows.with_row_index("at").filter(~other.fill_null(False))
-    found = checked(wanted, _CHECKS)
-    at = wanted["at"]
-    faults = tuple((at[row], why) for row, why in found.faults)
-    return Records(_flows(found.rows), at.gather(found.bad), faults)
+    found = checked(wanted, _CHECKS, wanted["at"])
+    return Records(_flows(found.rows), found.bad, found.faults)
 
 
 def _time(name: str) -> pl.Expr:
@@ -68,11 +67,7 @@ def _time(name: str) -> pl.Expr:
 _CHECKS: Final = {
     "time_flow_start_ns": pl.col("time").is_not_null(),
     **{f"{end}_addr": is_address(pl.col(f"{end}_addr")) for end in ("src", "dst")},
-    **{
-        f"{end}_port": port_of(pl.col(f"{end}_port")).is_not_null()
-        | pl.col(f"{end}_port").is_null()
-        for end in ("src", "dst")
-    },
+    **{f"{end}_port": is_port_if_any(pl.col(f"{end}_port")) for end in ("src", "dst")},
 }
 
 

@@ -19,6 +19,7 @@ from sidelong.ingest.text_values import (
     address_of,
     epoch_time,
     is_address,
+    is_port_if_any,
     natural,
     port_of,
     protocol_of,
@@ -67,19 +68,14 @@ def _records(rows: pl.DataFrame) -> Records:
     counted = pl.col("_RecordType").is_in(["allConnections", "newConnection"])
     passed = other | again | counted | pl.col("_RecordType").is_in(["heartbeat", "endConnection"])
     wanted = rows.with_row_index("at").filter(~passed.fill_null(False))
-    found = checked(wanted, _CHECKS)
-    at = wanted["at"]
-    faults = tuple((at[row], why) for row, why in found.faults)
-    return Records(_flows(found.rows), at.gather(found.bad), faults)
+    found = checked(wanted, _CHECKS, wanted["at"])
+    return Records(_flows(found.rows), found.bad, found.faults)
 
 
 _CHECKS: Final = {
     "TimeFlowStartMs": pl.col("time").is_not_null(),
     **{f"{end}Addr": is_address(pl.col(f"{end}Addr")) for end in _ENDS},
-    **{
-        f"{end}Port": port_of(pl.col(f"{end}Port")).is_not_null() | pl.col(f"{end}Port").is_null()
-        for end in _ENDS
-    },
+    **{f"{end}Port": is_port_if_any(pl.col(f"{end}Port")) for end in _ENDS},
 }
 
 

@@ -26,6 +26,7 @@ from sidelong.ingest.text_values import (
     address_of,
     flag_letters,
     is_address,
+    is_port_if_any,
     iso_time,
     natural,
     port_of,
@@ -60,20 +61,14 @@ def _records(rows: pl.DataFrame) -> Records:
     # A flow that is not IP, as ARP, has protocol 0 and no addresses.
     other = pl.col("src_addr").is_null() & pl.col("dst_addr").is_null() & (pl.col("proto") == "0")
     wanted = rows.with_row_index("at").filter(~other.fill_null(False))
-    found = checked(wanted, _CHECKS)
-    at = wanted["at"]
-    faults = tuple((at[row], why) for row, why in found.faults)
-    return Records(_flows(found.rows), at.gather(found.bad), faults)
+    found = checked(wanted, _CHECKS, wanted["at"])
+    return Records(_flows(found.rows), found.bad, found.faults)
 
 
 _CHECKS: Final = {
     "first": pl.col("time").is_not_null(),
     **{f"{end}_addr": is_address(pl.col(f"{end}_addr")) for end in ("src", "dst")},
-    **{
-        f"{end}_port": port_of(pl.col(f"{end}_port")).is_not_null()
-        | pl.col(f"{end}_port").is_null()
-        for end in ("src", "dst")
-    },
+    **{f"{end}_port": is_port_if_any(pl.col(f"{end}_port")) for end in ("src", "dst")},
 }
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "epoch_time",
     "flag_letters",
     "is_address",
+    "is_port_if_any",
     "iso_time",
     "natural",
     "port_of",
@@ -88,6 +89,11 @@ def address_of(text: pl.Expr) -> pl.Expr:
 def port_of(text: pl.Expr) -> pl.Expr:
     """The port; null where it is none."""
     return text.cast(pl.UInt16, strict=False)
+
+
+def is_port_if_any(text: pl.Expr) -> pl.Expr:
+    """Whether a text is a port, or there is no text at all."""
+    return port_of(text).is_not_null() | text.is_null()
 
 
 def protocol_of(text: pl.Expr) -> pl.Expr:

@@ -24,6 +24,7 @@ from sidelong.ingest.text_values import (
     address_of,
     epoch_time,
     is_address,
+    is_port_if_any,
     natural,
     port_of,
     protocol_of,
@@ -111,12 +112,11 @@ def _flows(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, tuple[tuple[int, str]
         dstaddr=pl.coalesce("pkt-dstaddr", "dstaddr"),
     ).with_row_index("at")
     status = pl.col("log-status").fill_null("OK")
-    found = checked(rows.filter(status != "NODATA"), _CHECKS)
-    at = rows.filter(status != "NODATA")["at"]
-    faults = tuple((at[row], why) for row, why in found.faults)
+    wanted = rows.filter(status != "NODATA")
+    found = checked(wanted, _CHECKS, wanted["at"])
     good = found.rows
     if good.is_empty():
-        return empty_flows(), len(found.bad), faults
+        return empty_flows(), len(found.bad), found.faults
     skipped = status == "SKIPDATA"
     protocol = protocol_of(pl.col("protocol"))
     ported = protocol.is_in(["TCP", "UDP", "SCTP"])
@@ -144,7 +144,7 @@ def _flows(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, tuple[tuple[int, str]
         node=pl.coalesce("instance-id", "interface-id"),
         lost=pl.when(skipped).then(pl.lit(1, pl.UInt64)),
     )
-    return conform(flows), len(found.bad), faults
+    return conform(flows), len(found.bad), found.faults
 
 
 _TOLD: Final = pl.col("log-status").fill_null("OK") == "OK"
@@ -152,10 +152,7 @@ _CHECKS: Final = {
     "log-status": pl.col("log-status").fill_null("OK").is_in(["OK", "SKIPDATA"]),
     "start": pl.col("time").is_not_null(),
     **{name: is_address(pl.col(name)) | ~_TOLD for name in ("srcaddr", "dstaddr")},
-    **{
-        name: port_of(pl.col(name)).is_not_null() | pl.col(name).is_null()
-        for name in ("srcport", "dstport")
-    },
+    **{name: is_port_if_any(pl.col(name)) for name in ("srcport", "dstport")},
 }
 
 
