@@ -19,6 +19,7 @@ from sidelong.collector import CollectSettings
 from sidelong.errors import ConfigError
 from sidelong.ingest.kubernetes_login import KubernetesSettings
 from sidelong.ingest.settings import InputSettings
+from sidelong.service_settings import ServiceSettings
 
 __all__ = ["Config", "read_config"]
 
@@ -34,6 +35,7 @@ class Config(InputSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     kubernetes: KubernetesSettings = KubernetesSettings()
     policy: PolicySettings = PolicySettings()
     receivers: tuple[ReceiverSettings, ...] = ()
+    service: ServiceSettings = ServiceSettings()
 
 
 def read_config(path: str | None) -> Config:
