@@ -23,12 +23,13 @@ from sidelong.errors import ConfigError
 
 __all__ = ["Labelled", "Measures", "Role", "RoleBuilder", "Surroundings", "Unrecoverable"]
 
-Labelled: TypeAlias = tuple[str, str, str]
-"""A measure with one label: its name, the name of the label, the value of the label."""
+Labelled: TypeAlias = tuple[str, ...]
+"""A measure with labels: its name, then the name and the value of each label in turn."""
 
 Measures: TypeAlias = Mapping[str | Labelled, float]
 """Measures by name, such as `flows`, or with a label, such as `("lag_records", "partition", "3")`.
 
+Which there are, and with which labels, is in measures.py; what is not there is exported nowhere.
 Names that several roles share mean the same everywhere. Counters: records, flows, bytes, lost,
 late, bad, duplicates, gaps, evicted, shed, incidents, snapshots, commits. Gauges: lag_records,
 lag_seconds, watermark_delay_seconds, in_flight_bytes, partitions.
