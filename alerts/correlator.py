@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from sidelong.alerts.chains import Chains, Hop
 from sidelong.alerts.incident import Incident
@@ -41,6 +42,18 @@ class _Told(NamedTuple):
     incident: Incident
 
 
+class _Lost(NamedTuple):
+    """How many events were lost before each of some rows; one more total, of what came after."""
+
+    rows: NDArray[np.uint64]
+    totals: NDArray[np.uint64]
+
+    def completeness(self, row: int) -> float:
+        """The share of events that arrived, up to a row."""
+        lost = int(self.totals[np.searchsorted(self.rows, row, side="right")])
+        return (row + 1) / (row + 1 + lost)
+
+
 class Correlator:
     """Opens, updates and closes incidents. One per (actor, kind) at a time.
 
@@ -55,6 +68,7 @@ class Correlator:
         self._stories = Stories(bounds.workloads)
         self._chains = Chains(bounds.workloads)
         self._open: dict[tuple[str, str], OpenIncident] = {}
+        self._lost = 0
         self._outages = Outages(bounds.ledger)
         self._watermark = Watermark(bounds.ledger)
         self._shared_domains = SharedDomains(bounds)
@@ -75,14 +89,16 @@ class Correlator:
     def consume(self, evidence: pl.DataFrame, pulse: pl.DataFrame) -> list[Incident]:
         """The incidents that this evidence opens or grows, in the order of the deciding rows.
 
-        evidence: `EVIDENCE_SCHEMA` in stream order. pulse: `PULSE_SCHEMA`, every row of the same
-        stretch of the stream, which lies within one event-time tick.
+        evidence: `EVIDENCE_SCHEMA` in stream order. pulse: `PULSE_SCHEMA` of the same stretch of
+        the stream, which lies within one event-time tick.
         """
+        lost = _Lost(pulse["row"].to_numpy(), np.append(self._lost, pulse["lost"].to_numpy()))
+        self._lost = int(lost.totals[-1])
         released = self._watermark.pass_on(evidence.filter(_waits()), pulse)
         if evidence.is_empty() and released.is_empty():
             return []
         self._outages.add(evidence)
-        told = self._decide(evidence, released, pulse)
+        told = self._decide(evidence, released, lost)
         told += self._grow(evidence)
         in_incidents = pl.col("group").is_in(self._groups())
         self._ledger.add(evidence.filter(~in_incidents))
@@ -115,18 +131,18 @@ class Correlator:
     def snapshot(self) -> dict[str, Any]:
         """Everything open and everything remembered, as a value."""
         parts = {name: part.snapshot() for name, part in self._parts.items()}
-        return parts | {"open": [incident.snapshot() for incident in self._open.values()]}
+        opened = [incident.snapshot() for incident in self._open.values()]
+        return parts | {"open": opened, "lost": self._lost}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot."""
         for name, part in self._parts.items():
             part.restore(state[name])
+        self._lost = state["lost"]
         restored = [OpenIncident.restored(one) for one in state["open"]]
         self._open = {incident.key: incident for incident in restored}
 
-    def _decide(
-        self, evidence: pl.DataFrame, released: pl.DataFrame, pulse: pl.DataFrame
-    ) -> list[_Told]:
+    def _decide(self, evidence: pl.DataFrame, released: pl.DataFrame, lost: "_Lost") -> list[_Told]:
         """Open incidents, in stream order: stories depend on who came first."""
         at_once = evidence.filter(pl.col("decisive"), ~_needs_others()).with_columns(
             place=pl.col("row"), place_sub=pl.col("sub"), joint=False
@@ -146,7 +162,7 @@ class Correlator:
             if (decider["actor"], decider["kind"]) in self._open:
                 continue
             if self._holds(decider, hop, evidence):
-                completeness = _completeness(pulse, decider["place"])
+                completeness = lost.completeness(decider["place"])
                 incident = self._begin(decider, place, hop, evidence, completeness)
                 told.append(_Told(*place, incident.tell("open")))
         return told
@@ -280,10 +296,3 @@ def _needs_others() -> pl.Expr:
     """Sweeps decided by plain failures, which an outage of the destinations would explain."""
     plain = pl.col("reason").is_in(["REFUSED", "UNANSWERED"])
     return (pl.col("statistic") == "horizontal") & plain
-
-
-def _completeness(pulse: pl.DataFrame, row: int) -> float:
-    """The share of events that arrived, up to a row."""
-    at = min(int(np.searchsorted(pulse["row"].to_numpy(), row)), pulse.height - 1)
-    lost = int(pulse["lost"][at])
-    return (row + 1) / (row + 1 + lost)

@@ -95,18 +95,20 @@ class Contacts:
         """Contacts forgotten because there were too many at once."""
         return self._table.evicted + self._given_up
 
-    def observe(self, oriented: pl.DataFrame) -> pl.DataFrame:
+    def observe(self, oriented: pl.DataFrame, pulse: pl.DataFrame) -> pl.DataFrame:
         """The outcomes (`OUTCOME_SCHEMA`) that these rows decide.
 
-        Takes rows of `sides`, in stream order, within one event-time tick.
+        Takes rows of `sides`, in stream order, within one event-time tick, and the pulse
+        (`PULSE_SCHEMA`) of the stretch: by it is noticed that nobody answered.
         """
+        if oriented.is_empty() and self._waiting.is_empty():
+            return NO_OUTCOMES
         rows = _events(oriented).with_row_index("at")
-        clock = rows["clock"].to_physical().to_numpy()
         first = self._first_events(rows)
         if first.is_empty() and self._waiting.is_empty():
             return NO_OUTCOMES
         waiting = pl.concat([self._waiting, self._attempts(rows, first)])
-        return self._decide(rows, clock, first, waiting)
+        return self._decide(rows, pulse, first, waiting)
 
     def finish(self, row: int) -> pl.DataFrame:
         """The outcomes of an idle or ended stream: whatever still waits is UNANSWERED, at `row`."""
@@ -190,21 +192,25 @@ class Contacts:
     def _decide(
         self,
         rows: pl.DataFrame,
-        clock: NDArray[np.int64],
+        pulse: pl.DataFrame,
         first: pl.DataFrame,
         waiting: pl.DataFrame,
     ) -> pl.DataFrame:
-        # Silence is noticed at the first row after the attempt by which its second has passed; the
-        # clock may have been ahead of the attempt already, if its record came late.
-        after = np.searchsorted(rows["row"].to_numpy(), waiting["row"].to_numpy(), side="right")
-        passed = np.maximum(np.searchsorted(clock, waiting["due"].to_numpy()), after)
+        numbers = rows["row"]
+        first = first.with_columns(
+            end_row=numbers.gather(first["end"]), answer_row=numbers.gather(first["answer"])
+        )
         waiting = waiting.join(
-            first.select("key", "end", "ending"), on="key", how="left", maintain_order="left"
-        ).with_columns(silent=pl.Series(passed, dtype=pl.Int64))
-        in_time = (pl.col("end") < pl.col("silent")).fill_null(False)
+            first.select("key", "end", "end_row", "ending"),
+            on="key",
+            how="left",
+            maintain_order="left",
+        ).with_columns(silent=_noticed(waiting, pulse))
+        in_time = (pl.col("end_row") < pl.col("silent")) | pl.col("silent").is_null()
+        in_time = in_time & pl.col("end").is_not_null()
         ended = waiting.filter(in_time)
-        silent = waiting.filter(~in_time, pl.col("silent") < rows.height)
-        self._waiting = waiting.filter(~in_time, pl.col("silent") >= rows.height).select(
+        silent = waiting.filter(~in_time, pl.col("silent").is_not_null())
+        self._waiting = waiting.filter(~in_time, pl.col("silent").is_null()).select(
             WAITING_SCHEMA.names()
         )
         immediate = first.filter(
@@ -215,7 +221,7 @@ class Contacts:
             [
                 first.filter(pl.col("state") == _SILENT).select("key", "answer"),
                 first.join(silent_keys, on="key")
-                .filter(pl.col("answer") >= pl.col("since"))
+                .filter(pl.col("answer_row") >= pl.col("since"))
                 .select("key", "answer"),
             ]
         ).drop_nulls("answer")
@@ -224,7 +230,7 @@ class Contacts:
                 decided_at(rows, ended["end"], ended["key"], ended["ending"], ended["stealth"]),
                 decided_at(rows, immediate["end"], immediate["key"], immediate["ending"]),
                 decided_at(rows, back["answer"], back["key"], pl.lit("TAKEN_BACK", OUTCOMES)),
-                silences(silent, rows["row"].gather(silent["silent"])),
+                silences(silent, silent["silent"]),
             ]
         )
         self._settle(outcomes)
@@ -244,3 +250,16 @@ class Contacts:
             state=np.full(keys.len(), state, np.int8),
             seen=seen_ns.cast(pl.Int64).to_numpy(),
         )
+
+
+def _noticed(waiting: pl.DataFrame, pulse: pl.DataFrame) -> pl.Series:
+    """The row of the pulse at which each attempt's silence is noticed, null if not yet.
+
+    It is the first one after the attempt by which its second has passed; the clock may have been
+    ahead of the attempt already, if its record came late.
+    """
+    after = np.searchsorted(pulse["row"].to_numpy(), waiting["row"].to_numpy(), side="right")
+    clock = pulse["clock"].to_physical().to_numpy()
+    beat = np.maximum(np.searchsorted(clock, waiting["due"].to_numpy()), after)
+    passed = pl.Series(np.where(beat < pulse.height, beat, -1), dtype=pl.Int64)
+    return pulse["row"].gather(passed.replace(-1, None))

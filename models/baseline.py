@@ -159,6 +159,12 @@ class Baseline:
         first, last = self.workloads.select(pl.col("first").min(), pl.col("last").max()).row(0)
         return first, last
 
+    @property
+    def span_ns(self) -> int:
+        """How long the training traffic lasted; 0 without any."""
+        span = self.span
+        return int((span[1] - span[0]).total_seconds() * 1e9) if span else 0
+
     def description(self) -> dict[str, Any]:
         """The manifest: what a person wants to know before trusting it."""
         span = self.span

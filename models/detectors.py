@@ -15,7 +15,7 @@ from sidelong.features.sides import sides
 from sidelong.ingest.state import Counted
 from sidelong.models.baseline import Baseline
 from sidelong.models.dns_exfiltration import DnsExfiltrationDetector
-from sidelong.models.evidence import EVIDENCE_SCHEMA
+from sidelong.models.evidence import in_stream_order
 from sidelong.models.feedback import edge_rows
 from sidelong.models.guessing import GuessingDetector
 from sidelong.models.lateral_movement import LateralMovementDetector
@@ -65,20 +65,22 @@ class Detectors:
         """State dropped for want of room, over all detectors; above zero, sight is narrowed."""
         return sum(part.evicted for part in self._stateful.values())
 
-    def observe(self, flows: pl.DataFrame) -> pl.DataFrame:
+    def observe(self, flows: pl.DataFrame, pulse: pl.DataFrame) -> pl.DataFrame:
         """The evidence (`EVIDENCE_SCHEMA`) in `flows`, in stream order.
 
-        Takes rows of `NORMAL_SCHEMA` within one event-time tick.
+        Takes rows of `NORMAL_SCHEMA` within one event-time tick, all or those of some actors, and
+        the whole pulse (`PULSE_SCHEMA`) of that stretch.
         """
         oriented = sides(flows)
         if oriented.is_empty():
-            return EVIDENCE_SCHEMA.to_frame()
+            silent = self._scan.judge(self._contacts.observe(oriented, pulse))
+            return self._declared(in_stream_order(silent))
         lookups = oriented.filter(pl.col("dns_name").is_not_null())
         lookups = lookups.hstack(name_parts(lookups["dns_name"]))
         new_edges = self._edges.observe(oriented)
         evidence = pl.concat(
             [
-                self._scan.judge(self._contacts.observe(oriented)),
+                self._scan.judge(self._contacts.observe(oriented, pulse)),
                 self._guessing.judge_paths(oriented),
                 self._guessing.judge_services(lookups),
                 self._spread.judge(new_edges),
@@ -87,11 +89,11 @@ class Detectors:
                 self._lateral.judge(new_edges),
             ]
         )
-        return self._declared(_in_order(evidence))
+        return self._declared(in_stream_order(evidence.sort("row", "sub", maintain_order=True)))
 
     def finish(self, row: int) -> pl.DataFrame:
         """The evidence that only silence brings, once a stream has ended after `row`."""
-        return self._declared(_in_order(self._scan.judge(self._contacts.finish(row))))
+        return self._declared(in_stream_order(self._scan.judge(self._contacts.finish(row))))
 
     def tidy(self, now_ns: int) -> None:
         """Expire and evict state at an event-time tick."""
@@ -117,10 +119,3 @@ class Detectors:
         scans = (pl.col("kind") == "scan") & (pl.col("time") < pl.col("until")).fill_null(False)
         rows = evidence.join(self._scanners, on="actor", how="left", maintain_order="left")
         return rows.with_columns(decisive=pl.col("decisive") & ~scans).drop("until")
-
-
-def _in_order(evidence: pl.DataFrame) -> pl.DataFrame:
-    """Evidence in stream order, `sub` counting what one row brought."""
-    return evidence.sort("row", "sub", maintain_order=True).with_columns(
-        sub=pl.int_range(pl.len(), dtype=pl.UInt32).over("row")
-    )

@@ -22,6 +22,7 @@ __all__ = [
     "SILENCE_NS",
     "as_evidence",
     "crosses",
+    "in_stream_order",
     "micro_nats",
 ]
 
@@ -113,4 +114,16 @@ def as_evidence(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(
         (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
         for name, dtype in EVIDENCE_SCHEMA.items()
+    )
+
+
+def in_stream_order(evidence: pl.DataFrame) -> pl.DataFrame:
+    """Evidence in the order of the stream, `sub` counting what one row of it brought.
+
+    A row may bring evidence against several actors, when silence is noticed at it: they go by name,
+    and what concerns one of them stays as it was. So the order is the same whether all evidence was
+    ordered at once, or by parts that each hold all of an actor's, and these together again.
+    """
+    return evidence.sort("row", "actor", maintain_order=True).with_columns(
+        sub=pl.int_range(pl.len(), dtype=pl.UInt32).over("row")
     )

@@ -13,9 +13,11 @@ from sidelong.alerts.incident import Incident
 from sidelong.features.sides import DYNAMIC_PORT, sides
 from sidelong.ingest.clock import Clock
 from sidelong.ingest.keys import hash_strings
+from sidelong.ingest.pulse import Pulse
 from sidelong.ingest.schema import TCP_FLAGS, conform
 from sidelong.learning import Learning
 from sidelong.models.baseline import CONTACTS_SCHEMA, WORKLOADS_SCHEMA, Baseline
+from sidelong.models.detectors import Detectors
 from sidelong.pipeline import Pipeline
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "learnt",
     "lookups",
     "normal",
+    "observed",
     "oriented",
+    "pulse",
 ]
 
 START: Final = datetime.fromtimestamp(START_NS // 1_000_000_000, UTC)
@@ -138,6 +142,17 @@ def normal(frame: pl.DataFrame) -> pl.DataFrame:
     """The flows as the normalise stage would hand them on, when names and directions are given."""
     pieces = [piece for piece, _ in Clock().cut(frame)]
     return pl.concat(pieces).with_columns(forwarded=pl.lit(False))
+
+
+def pulse(normalised: pl.DataFrame) -> pl.DataFrame:
+    """The pulse of a whole stream of normalised rows."""
+    return Pulse().of(normalised)
+
+
+def observed(detectors: Detectors, frame: pl.DataFrame) -> pl.DataFrame:
+    """The evidence in flows whose names and directions are given."""
+    rows = normal(frame)
+    return detectors.observe(rows, pulse(rows))
 
 
 def oriented(*told: str) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import polars as pl
-from builders import oriented
+from builders import oriented, pulse
 
 from sidelong.features.bounds import Bounds
 from sidelong.features.contacts import Contacts
@@ -11,7 +11,7 @@ from sidelong.features.contacts import Contacts
 def outcomes(*told: str) -> list[str]:
     contacts = Contacts(np.empty(0, np.uint64), Bounds())
     rows = oriented(*told)
-    found = contacts.observe(rows)
+    found = contacts.observe(rows, pulse(rows))
     return found["outcome"].cast(pl.String).to_list()
 
 
@@ -44,7 +44,7 @@ def test_silence_counts_once_a_second_has_passed_for_anybody() -> None:
 def test_the_moment_of_silence_is_the_attempt_plus_one_second() -> None:
     contacts = Contacts(np.empty(0, np.uint64), Bounds())
     rows = oriented("0s a/x -> b/y:80 SYN", "7s c/z -> b/y:80 ACK")
-    silence = contacts.observe(rows)["time"][0] - rows["time"][0]
+    silence = contacts.observe(rows, pulse(rows))["time"][0] - rows["time"][0]
     assert silence.total_seconds() == 1
 
 
@@ -71,7 +71,7 @@ def test_two_addresses_of_one_workload_are_one_peer() -> None:
     moved = rows.with_columns(
         peer_ip=pl.when(pl.col("row") == 2).then(pl.lit("10.9.9.9")).otherwise("peer_ip")
     )
-    assert Contacts(np.empty(0, np.uint64), Bounds()).observe(moved).height == 1
+    assert Contacts(np.empty(0, np.uint64), Bounds()).observe(moved, pulse(moved)).height == 1
 
 
 def test_two_addresses_without_a_name_are_two_peers() -> None:
@@ -85,5 +85,6 @@ def test_two_addresses_without_a_name_are_two_peers() -> None:
 
 def test_an_ended_stream_leaves_the_rest_unanswered() -> None:
     contacts = Contacts(np.empty(0, np.uint64), Bounds())
-    contacts.observe(oriented("0s a/x -> b/y:80 SYN"))
+    rows = oriented("0s a/x -> b/y:80 SYN")
+    contacts.observe(rows, pulse(rows))
     assert contacts.finish(1)["outcome"].to_list() == ["UNANSWERED"]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from builders import flows, incidents, learnt, lookups, normal
+from builders import flows, incidents, learnt, lookups, observed
 
 from sidelong.alerts.incident import Incident
 from sidelong.features.names import NO_ZONE
@@ -20,7 +20,7 @@ def names(count: int, *, size: int = 64, zone: str = "t.example.net", start: int
 
 
 def evidence(frame: pl.DataFrame, baseline: Baseline | None = None) -> pl.DataFrame:
-    found = Detectors(baseline or Baseline.empty()).observe(normal(frame))
+    found = observed(Detectors(baseline or Baseline.empty()), frame)
     return found.filter(pl.col("statistic") == "bucket")
 
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from builders import flows, incidents, known, normal
+from builders import flows, incidents, known, observed
 
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
@@ -26,7 +26,7 @@ CLUSTER = cluster(WEB)
 
 
 def judged(frame: pl.DataFrame, baseline: Baseline = CLUSTER) -> pl.DataFrame:
-    evidence = Detectors(baseline).observe(normal(frame))
+    evidence = observed(Detectors(baseline), frame)
     return evidence.filter(pl.col("kind") == "lateral_movement")
 
 

@@ -14,12 +14,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from streams import cuts, events, flows_of, pieces
 
+from sidelong.alerts.correlator import Correlator
 from sidelong.features.bounds import Bounds
-from sidelong.ingest.clock import Clock
-from sidelong.ingest.normalise import Normaliser
+from sidelong.ingest.partitions import partitions
+from sidelong.ingest.stream import Stream
 from sidelong.learning import Learning
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
+from sidelong.models.evidence import in_stream_order
 from sidelong.pipeline import Pipeline
 
 LAW = settings(
@@ -87,21 +89,50 @@ def test_a_pipeline_goes_on_from_a_snapshot_as_if_nothing_had_happened(
 
 
 class Judged:
-    """The detectors behind a clock, as the pipeline runs them, without correlation."""
+    """The detectors behind a stream, as the pipeline runs them, without correlation."""
 
     def __init__(self, baseline: Baseline, bounds: Bounds) -> None:
-        self.clock, self.normaliser = Clock(), Normaliser()
+        self.stream = Stream()
         self.detectors = Detectors(baseline, frozenset({"10.0.1"}), bounds)
 
     def evidence(self, batches: list[pl.DataFrame]) -> pl.DataFrame:
         found = []
         for batch in batches:
-            for piece, tick_ns in self.clock.cut(batch):
-                if tick_ns is not None:
-                    self.normaliser.tidy(tick_ns)
-                    self.detectors.tidy(tick_ns)
-                found.append(self.detectors.observe(self.normaliser.normalise(piece)))
+            for stretch in self.stream.stretches(batch):
+                if stretch.tick_ns is not None:
+                    self.detectors.tidy(stretch.tick_ns)
+                found.append(self.detectors.observe(stretch.flows, stretch.pulse))
         return pl.concat(found)
+
+
+@LAW
+@given(st.data())
+def test_partitions_by_actor_give_together_what_one_stream_gives(
+    baseline: Baseline, data: st.DataObject
+) -> None:
+    flows = flows_of(data.draw(events))
+    parts = data.draw(st.integers(2, 5))
+    stream, correlator = Stream(), Correlator(baseline.span_ns, Bounds())
+    detectors = [Detectors(baseline) for _ in range(parts)]
+    told = []
+    for at in pieces(flows, data.draw(cuts(flows.height))):
+        for _, _, tick_ns, pulse, rows in stream.stretches(at):
+            if tick_ns is not None:
+                told += correlator.tick(tick_ns)
+                for one in detectors:
+                    one.tidy(tick_ns)
+            of = partitions(rows, parts)
+            evidence = [
+                one.observe(rows.filter(pl.Series(of == part, dtype=pl.Boolean)), pulse)
+                for part, one in enumerate(detectors)
+            ]
+            told += correlator.consume(in_stream_order(pl.concat(evidence)), pulse)
+    last = pl.concat([one.finish(stream.rows) for one in detectors])
+    told += correlator.finish(in_stream_order(last), stream.end(3_600_000_000_000))
+    whole = Pipeline(baseline)
+    assert [one.to_json() for one in told] == [
+        one.to_json() for one in whole.process(flows) + whole.finish()
+    ]
 
 
 KINDS = ["scan", "dns_exfiltration", "lateral_movement"]
@@ -137,7 +168,7 @@ def test_each_detector_goes_on_from_a_snapshot_as_if_nothing_had_happened(
     first = Judged(baseline, bounds)
     first.evidence([flows[:cut]])
     second = copy.copy(first)
-    second.clock, second.normaliser = copy.deepcopy((first.clock, first.normaliser))
+    second.stream = copy.deepcopy(first.stream)
     second.detectors = Detectors(baseline, frozenset({"10.0.1"}), bounds)
     second.detectors.restore(first.detectors.snapshot())
     if cut < flows.height:
@@ -191,6 +222,6 @@ def test_after_a_tick_no_memory_is_larger_than_its_bound(
     parts = state["detectors"] | state["correlator"]
     for path, bound in BOUND_OF.items():
         assert size(parts, path) <= getattr(TINY, bound), path
-    unbounded = {"evicted", "given_up"}
+    unbounded = {"evicted", "given_up", "lost"}
     named = {path.split("/")[0] for path in BOUND_OF} | unbounded
     assert parts.keys() <= named, "a part without a bound"

@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from builders import flows, incidents, known, normal
+from builders import flows, incidents, known, observed
 
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
@@ -20,7 +20,7 @@ KNOWN = known(
 
 
 def levels(*told: str, baseline: Baseline = KNOWN) -> list[int]:
-    evidence = Detectors(baseline).observe(normal(flows(*told)))
+    evidence = observed(Detectors(baseline), flows(*told))
     return evidence.filter(pl.col("statistic") == "bypass")["level"].to_list()
 
 

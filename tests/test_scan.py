@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from builders import flows, normal
+from builders import flows, observed
 
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
@@ -12,9 +12,9 @@ NETWORKS = frozenset({"10.0.7"})
 
 
 def evidence(*told: str, networks: frozenset[str] = frozenset()) -> pl.DataFrame:
-    frame = normal(flows(*told))
+    frame = flows(*told)
     detectors = Detectors(Baseline.empty(), networks)
-    found = detectors.observe(frame)
+    found = observed(detectors, frame)
     return pl.concat([found, detectors.finish(frame.height)]).filter(pl.col("kind") == "scan")
 
 

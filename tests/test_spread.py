@@ -1,7 +1,7 @@
 """Spread: a known workload takes up new peers faster than any deployment gives it."""
 
 import polars as pl
-from builders import flows, known, normal
+from builders import flows, known, observed
 
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
@@ -21,7 +21,7 @@ def reached(count: int, *, every: float, actor: str = "a/x", peer: str = "c/z") 
 
 
 def level(told: list[str], baseline: Baseline = KNOWN) -> int:
-    evidence = Detectors(baseline).observe(normal(flows(*told)))
+    evidence = observed(Detectors(baseline), flows(*told))
     found = evidence.filter(pl.col("statistic") == "spread")
     return int(found["level"].max() or 0)  # type: ignore[arg-type]
 

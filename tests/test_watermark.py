@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import START_NS, cuts, pieces
 
-from sidelong.alerts.watermark import PULSE_SCHEMA, Watermark
+from sidelong.alerts.watermark import Watermark
 from sidelong.ingest.clock import Clock
+from sidelong.ingest.pulse import Pulse
 from sidelong.ingest.schema import conform
 from sidelong.models.evidence import EVIDENCE_SCHEMA
 
@@ -26,8 +27,7 @@ def passed(watermark: Watermark, rows: pl.DataFrame) -> list[tuple[int, int]]:
         (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
         for name, dtype in EVIDENCE_SCHEMA.items()
     ).with_columns(sub=pl.lit(1, pl.UInt32))
-    pulse = rows.select("row", "clock", "clock_before", lost=pl.lit(0, pl.UInt64))
-    released = watermark.pass_on(evidence, pulse.match_to_schema(PULSE_SCHEMA))
+    released = watermark.pass_on(evidence, Pulse().of(rows))
     return released.select("row", "place").rows()
 
 
@@ -42,11 +42,11 @@ def test_it_comes_out_in_the_order_of_event_time() -> None:
 
 
 def test_what_comes_later_than_two_seconds_counts_at_the_watermark() -> None:
-    # Row 2 speaks of second 1, but the watermark stood at 8 when it came: after row 1, before 3.
+    # Row 3 speaks of second 1, but the watermark stood at 8 when it came: after row 1, before 2.
     assert passed(Watermark(99), stream(0, 7, 10, 1, 8.5, 20)) == [
         (0, 1),
         (1, 2),
-        (3, 3),
+        (3, 5),
         (4, 5),
         (2, 5),
     ]
