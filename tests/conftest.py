@@ -9,6 +9,8 @@ from peers.fixtures_alertmanager import alertmanager_installed as alertmanager_i
 from peers.fixtures_envoy import envoy_installed as envoy_installed
 from peers.fixtures_hubble import hubble_program as hubble_program
 from peers.fixtures_hubble import hubble_tls as hubble_tls
+from peers.fixtures_kafka import kafka as kafka
+from peers.fixtures_kafka import kafka_cluster as kafka_cluster
 from peers.fixtures_kubernetes import kubernetes as kubernetes
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -1,7 +1,7 @@
 """Makes every real peer ready that tests need: `make peers`. What is there already costs nothing.
 
 Go programs are built into `.peers/`, which takes some minutes the first time. Debian's packages are
-installed where that is allowed, and named where it is not.
+installed where that is allowed, and named where it is not; Maven gets the jars of Kafka.
 """
 
 import os
@@ -19,10 +19,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `peers`, as 
 from peers.alertmanager_peer import alertmanager_program
 from peers.debian import DebianError
 from peers.go_programs import GoError, built
+from peers.kafka_jars import KafkaError, kafka_jars
 
 SOURCES: Final = Path(__file__).resolve().parent
 GO: Final = {"hubblepeer": "hubble", "kubernetespeer": "kubernetes", "policypeer": "policy"}
-DEBIAN: Final = {"nfdump": "nfdump", "nfpcapd": "nfdump", "tshark": "tshark"}
+DEBIAN: Final = {
+    "java": "default-jre-headless",
+    "mvn": "maven",
+    "nfdump": "nfdump",
+    "nfpcapd": "nfdump",
+    "tshark": "tshark",
+}
 """Which package brings a program."""
 
 _APT: Final = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
@@ -33,6 +40,7 @@ def main() -> int:
     steps: Mapping[str, Callable[[], object]] = {
         "Debian's packages": debian,
         "Alertmanager": alertmanager_program,
+        "Kafka": kafka_jars,
         **{name: partial(built, name, SOURCES / folder) for name, folder in GO.items()},
     }
     failed = False
@@ -40,7 +48,7 @@ def main() -> int:
         began = time.monotonic()
         try:
             step()
-        except (DebianError, GoError, OSError, subprocess.CalledProcessError) as error:
+        except (DebianError, GoError, KafkaError, OSError, subprocess.CalledProcessError) as error:
             failed = True
             print(f"peers: {name}: {error}", file=sys.stderr)
         else:
