@@ -15,7 +15,7 @@ import polars as pl
 
 from sidelong.ingest.pulse import PULSE_SCHEMA
 from sidelong.models.evidence import NO_EVIDENCE, in_stream_order
-from sidelong.models.evidence_messages import DamagedEvidence, EvidencePart, Tick
+from sidelong.models.evidence_messages import DamagedEvidence, EvidencePart
 
 __all__ = ["EvidenceMerge", "Portion"]
 
