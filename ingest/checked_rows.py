@@ -6,6 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from sidelong.ingest.line_files import SAMPLES
+from sidelong.ingest.schema import line_of
 
 __all__ = ["Checked", "checked", "shown"]
 
@@ -27,7 +28,8 @@ def checked(
     """The rows of which every check is true.
 
     checks: for each column that is looked at, whether its text will do; null counts as false.
-    numbers: those of the rows, where they are not counted from 0.
+    numbers: those of the rows, where they are not counted from 0. Rows that bear the number of
+    their line are explained one and all, others only the first `SAMPLES` that are bad.
     """
     verdicts = rows.select(check.fill_null(False).alias(name) for name, check in checks.items())
     good = verdicts.select(pl.all_horizontal(pl.all())).to_series()
@@ -35,7 +37,7 @@ def checked(
         return Checked(rows, pl.Series(dtype=pl.UInt32))
     bad = (~good).arg_true()
     faults = []
-    for row in bad.head(SAMPLES).to_list():
+    for row in (bad if line_of(rows) else bad.head(SAMPLES)).to_list():
         name = next(name for name in checks if not verdicts[name][row])
         value = rows[name][row]
         why = f"it has no {name}" if value is None else f"its {name} is {shown(value)}"

@@ -32,7 +32,7 @@ from sidelong.ingest.addresses import external_network
 from sidelong.ingest.envoy_outcomes import chosen_here, outcome, policy_of, wants_tls, was_denied
 from sidelong.ingest.exchanges import exchange_flows
 from sidelong.ingest.identity import registered_domain
-from sidelong.ingest.schema import FLOW_SCHEMA, schema_of
+from sidelong.ingest.schema import FLOW_SCHEMA, line_of, schema_of
 
 __all__ = ["ENVOY_FIELDS", "envoy_flows"]
 
@@ -105,8 +105,11 @@ def envoy_flows(fields: pl.DataFrame) -> pl.DataFrame:
     """
     have = fields.columns
     entries = fields.select(
-        (pl.col(name) if name in have else pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in ENVOY_FIELDS.items()
+        *(
+            (pl.col(name) if name in have else pl.lit(None)).cast(dtype).alias(name)
+            for name, dtype in ENVOY_FIELDS.items()
+        ),
+        *line_of(fields),
     )
     entries = entries.with_columns(pl.col("upstream_cluster").str.strip_suffix(";"))
     if entries["log_type"].null_count() < entries.height:
@@ -266,6 +269,7 @@ def _exchanges(entries: pl.DataFrame) -> pl.DataFrame:
     nobody = pl.col("client_ip").is_null() & caller.is_null() & pl.col("hidden")
     of_client = pl.when(own).then("workload")
     return entries.select(
+        *line_of(entries),
         "outcome",
         "policy",
         "client_ip",

@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-from sidelong.ingest.schema import FLOW_SCHEMA, TCP_FLAGS, conform, schema_of
+from sidelong.ingest.schema import FLOW_SCHEMA, TCP_FLAGS, conform, line_of, schema_of
 
 __all__ = ["EXCHANGE_SCHEMA", "OUTCOMES", "exchange_flows"]
 
@@ -68,8 +68,11 @@ def exchange_flows(records: pl.DataFrame) -> pl.DataFrame:
     """
     have = records.columns
     exchanges = records.select(
-        (pl.col(name) if name in have else pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in EXCHANGE_SCHEMA.items()
+        *(
+            (pl.col(name) if name in have else pl.lit(None)).cast(dtype).alias(name)
+            for name, dtype in EXCHANGE_SCHEMA.items()
+        ),
+        *line_of(records),
     ).with_columns(
         pl.col("outcome").fill_null("ANSWERED"),
         pl.col("end").fill_null(pl.col("time")),
@@ -88,6 +91,7 @@ def _attempts(exchanges: pl.DataFrame) -> pl.DataFrame:
         "end",
         *_ends(src="client", dst="server"),
         *_BOTH,
+        *line_of(exchanges),
         "lost",
         reply=pl.lit(False),
         verdict=pl.when(denied).then(pl.lit("DROPPED")).otherwise(pl.lit("FORWARDED")),
@@ -112,6 +116,7 @@ def _answers(exchanges: pl.DataFrame) -> pl.DataFrame:
         "exchange",
         *_ends(src="server", dst="client"),
         *_BOTH,
+        *line_of(exchanges),
         "status",
         "dns_rcode",
         "dns_answer_bytes",

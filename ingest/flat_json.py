@@ -11,9 +11,9 @@ import msgspec
 import polars as pl
 
 from sidelong.ingest.json_lines import JsonDecoding
-from sidelong.ingest.line_files import SAMPLES, Decoded
+from sidelong.ingest.line_files import SAMPLES, Decoded, most_faults
 from sidelong.ingest.lines import Block
-from sidelong.ingest.schema import empty_flows
+from sidelong.ingest.schema import LINE, empty_flows
 
 __all__ = ["FlatJson", "Format", "Records"]
 
@@ -22,7 +22,8 @@ class Records(NamedTuple):
     """What rows of text held: flows in `FLOW_SCHEMA`, in their order.
 
     bad: numbers of the rows that cannot be what they claim to be. faults: the first of them, and
-    why. Rows that are neither flows nor bad are passed over.
+    why. Rows that are neither flows nor bad are passed over. Of rows with the column `LINE` flows
+    have it too, and all faults are there.
     """
 
     flows: pl.DataFrame
@@ -64,17 +65,36 @@ class FlatJson(JsonDecoding):
     def decode(self, block: Block) -> Decoded:
         """The flows of a block of lines."""
         rows = self._reader.read(block.content, block.count, self._columns)
+        most, numbered = most_faults(block), block.numbered
         if rows is None:
-            return self.decode_each(*block.lines())
-        return self._decoded(rows, block.lines)
+            return self._each(*block.lines(), most, numbered=numbered)
+        return self._decoded(rows, block.lines, most, numbered=numbered)
 
     def decode_each(self, lines: Sequence[bytes], starts: Sequence[int]) -> Decoded:
         """The flows of lines that are apart, none of them blank; `starts` are for the faults."""
+        return self._each(lines, starts, SAMPLES)
+
+    def _each(
+        self,
+        lines: Sequence[bytes],
+        starts: Sequence[int],
+        most: int | None,
+        *,
+        numbered: bool = False,
+    ) -> Decoded:
         if not lines:
             return Decoded(empty_flows())
-        return self._decoded(self._reader.read_each(lines, self._columns), lambda: (lines, starts))
+        rows = self._reader.read_each(lines, self._columns)
+        return self._decoded(rows, lambda: (lines, starts), most, numbered=numbered)
 
-    def _decoded(self, rows: pl.DataFrame, lines: Callable[[], _Lines]) -> Decoded:
+    def _decoded(
+        self,
+        rows: pl.DataFrame,
+        lines: Callable[[], _Lines],
+        most: int | None,
+        *,
+        numbered: bool,
+    ) -> Decoded:
         rows = rows.with_row_index("line")
         nothing = rows.select(pl.all_horizontal(pl.exclude("line").is_null())).to_series()
         faults: list[tuple[int, str]] = []
@@ -84,14 +104,16 @@ class FlatJson(JsonDecoding):
             for line in rows["line"].filter(nothing):
                 why = self._unreadable(content[line])
                 bad += why is not None
-                if why and len(faults) < SAMPLES:
+                if why and (most is None or len(faults) < most):
                     faults.append((starts[line], why))
             rows = rows.filter(~nothing)
+        if numbered:
+            rows = rows.with_columns(pl.col("line").alias(LINE))
         records = self._format.decode(rows)
         if records.faults:
             _, starts = lines()
             faults += [(starts[rows["line"][row]], why) for row, why in records.faults]
-        return Decoded(records.flows, bad + len(records.bad), tuple(sorted(faults)[:SAMPLES]))
+        return Decoded(records.flows, bad + len(records.bad), tuple(sorted(faults)[:most]))
 
     def _unreadable(self, line: bytes) -> str | None:
         """Why a line of which nothing was read is bad, if it is."""

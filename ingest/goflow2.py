@@ -14,7 +14,7 @@ import polars as pl
 from sidelong.ingest.checked_rows import checked
 from sidelong.ingest.flat_json import FlatJson, Format, Records
 from sidelong.ingest.one_way import flags_in_number, forwarding, summed_flags
-from sidelong.ingest.schema import conform, empty_flows
+from sidelong.ingest.schema import conform, empty_flows, line_of
 from sidelong.ingest.text_values import (
     address_of,
     epoch_time,
@@ -84,6 +84,7 @@ def _flows(rows: pl.DataFrame) -> pl.DataFrame:
         rows.select(
             "time",
             "protocol",
+            *line_of(rows),
             end=pl.max_horizontal("time", "end"),
             src_ip=address_of(pl.col("src_addr")),
             dst_ip=address_of(pl.col("dst_addr")),

@@ -11,7 +11,7 @@ import polars as pl
 
 from sidelong.ingest.hubble_names import DROP_REASONS, RESERVED, VERDICTS_BY_NUMBER
 from sidelong.ingest.hubble_shape import DECISIONS, DIRECTIONS, EVERY_SHAPE, OTHER_EVENTS, Shape
-from sidelong.ingest.schema import FLOW_SCHEMA, TCP_FLAGS, VERDICTS, conform
+from sidelong.ingest.schema import FLOW_SCHEMA, TCP_FLAGS, VERDICTS, conform, line_of
 
 __all__ = [
     "ADDRESS",
@@ -117,7 +117,7 @@ def flatten(events: pl.DataFrame, shape: Shape) -> pl.DataFrame:
 
 def flows_of(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows of `flatten` in `FLOW_SCHEMA`."""
-    known = rows.select(name for name in rows.columns if name in FLOW_SCHEMA)
+    known = rows.select(*(name for name in rows.columns if name in FLOW_SCHEMA), *line_of(rows))
     return conform(known.with_columns(origin=pl.lit("hubble")))
 
 

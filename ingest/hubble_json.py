@@ -13,8 +13,9 @@ import polars as pl
 from sidelong.ingest.hubble_flows import EARLIEST, LATEST, flatten, flows_of
 from sidelong.ingest.hubble_shape import EVERY_SHAPE, EXPORTER_SHAPE
 from sidelong.ingest.json_lines import JsonDecoding, JsonReader
-from sidelong.ingest.line_files import SAMPLES, Decoded
+from sidelong.ingest.line_files import Decoded, most_faults
 from sidelong.ingest.lines import Block
+from sidelong.ingest.schema import LINE
 
 __all__ = ["HubbleLines"]
 
@@ -25,6 +26,8 @@ class HubbleLines(JsonDecoding):
     def decode(self, block: Block) -> Decoded:
         """The flows of a block of lines."""
         rows, lines = _rows(self._reader, block)
+        if block.numbered:
+            rows = rows.with_columns(pl.col("line").alias(LINE))
         unreadable = rows.filter(~pl.col("readable") & ~pl.col("silent"))["line"]
         partial = rows.filter("readable", "is_flow", "partial")["line"]
         if not len(unreadable) and not len(partial):
@@ -32,7 +35,7 @@ class HubbleLines(JsonDecoding):
         content, starts = lines or block.lines()
         misread = [line for line in partial if _misfit(content[line])]
         bad = sorted([*unreadable, *misread])
-        faults = [(starts[line], _fault(content[line])) for line in bad[:SAMPLES]]
+        faults = [(starts[line], _fault(content[line])) for line in bad[: most_faults(block)]]
         good = rows.filter("readable")
         if misread:
             good = good.filter(~pl.col("line").is_in(misread))

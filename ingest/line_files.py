@@ -12,7 +12,7 @@ from sidelong.ingest.files import consumed, damage
 from sidelong.ingest.lines import LONGEST_LINE, Block, line_blocks
 from sidelong.ingest.source import BadRows, Batch
 
-__all__ = ["SAMPLES", "Decoded", "LineDecoder", "LineDecoding", "LineFile"]
+__all__ = ["SAMPLES", "Decoded", "LineDecoder", "LineDecoding", "LineFile", "most_faults"]
 
 SAMPLES: Final = 5
 """How many bad lines of a block are shown with where and why."""
@@ -22,12 +22,18 @@ class Decoded(NamedTuple):
     """What a block of lines held: flows in `FLOW_SCHEMA`, in the order of the lines.
 
     bad: how many lines could not be read. faults: the first `SAMPLES` of them, or fewer, as where
-    in the stream each begins and why.
+    in the stream each begins and why. Of a block that is `numbered` flows have the column `LINE`
+    too, and all faults are there.
     """
 
     flows: pl.DataFrame
     bad: int = 0
     faults: tuple[tuple[int, str], ...] = ()
+
+
+def most_faults(block: Block) -> int | None:
+    """How many bad lines of a block are to be explained; None for all."""
+    return None if block.numbered else SAMPLES
 
 
 class LineDecoder(Protocol):

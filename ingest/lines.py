@@ -25,7 +25,8 @@ class Block:
 
     start, end: where they lie in the decompressed stream. count: how many newlines there are.
     too_long: where the lines began that were left out. paused: nothing more is there for now.
-    last: nothing comes after it.
+    last: nothing comes after it. numbered: whether whoever decodes it is to say of each flow which
+    line it comes from, counted from 0 without the blank ones, and of every bad line why.
     """
 
     start: int
@@ -35,6 +36,7 @@ class Block:
     too_long: tuple[int, ...] = ()
     paused: bool = False
     last: bool = False
+    numbered: bool = False
 
     def lines(self) -> tuple[list[bytes], list[int]]:
         """The lines that are not blank, and where in the stream each begins."""

@@ -20,6 +20,7 @@ from sidelong.ingest.exchanges import exchange_flows
 from sidelong.ingest.hubble_flows import path_of
 from sidelong.ingest.iso_times import iso_times
 from sidelong.ingest.log_lines import JsonLog, TextLog
+from sidelong.ingest.schema import line_of
 
 __all__ = ["LinkerdSettings", "linkerd_json", "linkerd_lines"]
 
@@ -100,6 +101,7 @@ def _flows(entries: pl.DataFrame, settings: LinkerdSettings) -> pl.DataFrame:
         known.select(
             "time",
             "status",
+            *line_of(known),
             end=pl.col("time") + pl.duration(nanoseconds=number["total_ns"].fill_null(0)),
             outcome=pl.when(pl.col("status").is_null())
             .then(pl.lit("UNANSWERED"))

@@ -12,8 +12,9 @@ from typing import Final
 import polars as pl
 
 from sidelong.ingest.json_lines import JsonDecoding
-from sidelong.ingest.line_files import SAMPLES, Decoded, LineDecoding
+from sidelong.ingest.line_files import Decoded, LineDecoding, most_faults
 from sidelong.ingest.lines import Block, text_rows
+from sidelong.ingest.schema import LINE
 
 __all__ = ["JsonLog", "TextLog", "unwrapped"]
 
@@ -46,7 +47,7 @@ class TextLog(LineDecoding):
             at, texts = inner
             again = self._read(texts)
             entries = _with(entries, at, again)
-        return _decoded(entries, rows["start"], self._flows)
+        return _decoded(block, entries, rows["start"], self._flows)
 
 
 class JsonLog(JsonDecoding):
@@ -81,7 +82,7 @@ class JsonLog(JsonDecoding):
             events = self._reader.read_each(lines[0], self._columns)
         entries = self._entries(events)
         if entries["fault"].null_count() == entries.height:
-            return Decoded(self._flows(entries.filter("usable")))
+            return Decoded(self._flows(_usable(block, entries)))
         content, starts = lines or block.lines()
         odd = entries["fault"].is_not_null().arg_true()
         texts = pl.Series([content[at].decode(errors="replace") for at in odd], dtype=pl.String)
@@ -93,7 +94,7 @@ class JsonLog(JsonDecoding):
                 [line.encode() or b"null" for line in again.gather(worth)], self._columns
             )
             entries = _with(entries, odd.gather(worth), self._entries(reread))
-        return _decoded(entries, pl.Series(starts), self._flows, content)
+        return _decoded(block, entries, pl.Series(starts), self._flows, content)
 
     def _entries(self, events: pl.DataFrame) -> pl.DataFrame:
         return self._read(events.select(self._names))
@@ -157,7 +158,12 @@ def _replaced(rows: pl.DataFrame, block: Block) -> pl.Series:
     return lines.scatter(odd, pl.Series(texts, dtype=pl.String))
 
 
+def _usable(block: Block, entries: pl.DataFrame) -> pl.DataFrame:
+    return (entries.with_row_index(LINE) if block.numbered else entries).filter("usable")
+
+
 def _decoded(
+    block: Block,
     entries: pl.DataFrame,
     starts: pl.Series,
     flows: Meaning,
@@ -165,10 +171,10 @@ def _decoded(
 ) -> Decoded:
     bad = entries["fault"].is_not_null().arg_true()
     faults = []
-    for row in bad.head(SAMPLES):
+    for row in bad[: most_faults(block)]:
         why = entries["fault"][row]
         faults.append((starts[row], _no_json(content[row]) or why if content else why))
-    return Decoded(flows(entries.filter("usable")), len(bad), tuple(faults))
+    return Decoded(flows(_usable(block, entries)), len(bad), tuple(faults))
 
 
 def _no_json(line: bytes) -> str | None:

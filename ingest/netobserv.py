@@ -14,7 +14,7 @@ from sidelong.ingest.checked_rows import checked
 from sidelong.ingest.exchanges import exchange_flows
 from sidelong.ingest.flat_json import FlatJson, Format, Records
 from sidelong.ingest.hubble_flows import dns_names
-from sidelong.ingest.schema import FLOW_SCHEMA, TCP_FLAGS, conform
+from sidelong.ingest.schema import FLOW_SCHEMA, TCP_FLAGS, conform, line_of
 from sidelong.ingest.text_values import (
     address_of,
     epoch_time,
@@ -108,6 +108,7 @@ def _flows(rows: pl.DataFrame) -> pl.DataFrame:
         "time",
         "protocol",
         "packets",
+        *line_of(rows),
         end=epoch_time(pl.col("TimeFlowEndMs"), 1000),
         src_ip=address_of(pl.col("SrcAddr")),
         dst_ip=address_of(pl.col("DstAddr")),
@@ -219,6 +220,7 @@ def _with_lookups(flows: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     lookups = exchange_flows(
         answers.select(
             *("protocol", "origin", "node"),
+            *line_of(answers),
             **ends,
             time=pl.col("end") - pl.duration(milliseconds=milliseconds, time_unit="ns"),
             answer_time="end",

@@ -19,7 +19,7 @@ from sidelong.ingest.files import consumed, damage
 from sidelong.ingest.flat_json import FlatJson, Format, Records
 from sidelong.ingest.lines import LONGEST_LINE
 from sidelong.ingest.one_way import flags_in_number, forwarding, summed_flags
-from sidelong.ingest.schema import conform, empty_flows
+from sidelong.ingest.schema import conform, empty_flows, line_of
 from sidelong.ingest.source import BadRows, Batch
 from sidelong.ingest.spool import Part, in_order
 from sidelong.ingest.text_values import (
@@ -84,6 +84,7 @@ def _flows(rows: pl.DataFrame) -> pl.DataFrame:
         rows.select(
             "time",
             "protocol",
+            *line_of(rows),
             packets=packets,
             end=pl.max_horizontal("time", iso_time(pl.col("last"))),
             src_ip=address_of(pl.col("src_addr")),

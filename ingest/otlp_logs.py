@@ -17,7 +17,7 @@ from sidelong.ingest.envoy_reporter import Reporter
 from sidelong.ingest.line_files import SAMPLES, Decoded, LineDecoding
 from sidelong.ingest.lines import Block
 from sidelong.ingest.otlp_records import Export, OtlpRecord, RecordReader
-from sidelong.ingest.schema import empty_flows
+from sidelong.ingest.schema import LINE, empty_flows
 
 __all__ = ["OtlpDecoder", "OtlpLines"]
 
@@ -34,28 +34,34 @@ class OtlpDecoder:
         others = ISTIO_KEYS.keys() - {"downstream_direct_remote"}  # which Istio does not print
         self._every_key = frozenset(self._keys[field] for field in others)
 
-    def flows(self, exports: Sequence[Export]) -> tuple[Decoded, list[int]]:
+    def flows(
+        self, exports: Sequence[Export], *, numbered: bool = False
+    ) -> tuple[Decoded, list[int]]:
         """The flows of all; and for each how many of its records are no access logs.
 
-        Faults are numbered by the exports. An export that is none counts as one bad row.
+        Faults are numbered by the exports, and so are flows in `LINE` if they are to be `numbered`;
+        then there are all faults. An export that is none counts as one bad row.
         """
+        most = None if numbered else SAMPLES
         faults = [(number, export.fault) for number, export in enumerate(exports) if export.fault]
         records = [record for export in exports for record in export.records]
         bad, rejected = len(faults), [0] * len(exports)
         if not records:
-            return Decoded(empty_flows(), bad, tuple(faults[:SAMPLES])), rejected
+            return Decoded(empty_flows(), bad, tuple(faults[:most])), rejected
         entries = self._entries(records)
         odd = entries["fault"].is_not_null().arg_true()
+        of = [number for number, export in enumerate(exports) for _ in export.records]
+        if numbered:
+            entries = entries.with_columns(pl.Series(LINE, of, dtype=pl.UInt32))
         if len(odd):
-            of = [number for number, export in enumerate(exports) for _ in export.records]
             usable = entries["usable"]
             for row in odd:
                 rejected[of[row]] += not usable[row]
-            faults += [(of[row], entries["fault"][row]) for row in odd.head(SAMPLES)]
+            faults += [(of[row], entries["fault"][row]) for row in odd[:most]]
             entries = entries.filter("usable")
             faults.sort(key=lambda fault: fault[0])
         flows = envoy_flows(placed(entries, self._settings))
-        return Decoded(flows, bad + len(odd), tuple(faults[:SAMPLES])), rejected
+        return Decoded(flows, bad + len(odd), tuple(faults[:most])), rejected
 
     def _entries(self, records: Sequence[OtlpRecord]) -> pl.DataFrame:
         """`ENVOY_FIELDS`, `fault` and `usable`, a row for each record."""
@@ -105,7 +111,7 @@ class OtlpLines(LineDecoding):
         """The flows of a block of lines; a record that is no access log counts as a bad line."""
         lines, starts = block.lines()
         exports = [self._reader.read(line, json=True) for line in lines]
-        decoded, _ = self._decoder.flows(exports)
+        decoded, _ = self._decoder.flows(exports, numbered=block.numbered)
         return decoded._replace(faults=tuple((starts[at], why) for at, why in decoded.faults))
 
 

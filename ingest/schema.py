@@ -12,12 +12,14 @@ from polars.datatypes import DataTypeClass
 
 __all__ = [
     "FLOW_SCHEMA",
+    "LINE",
     "MOST_ANSWERS",
     "PROTOCOLS",
     "TCP_FLAGS",
     "VERDICTS",
     "conform",
     "empty_flows",
+    "line_of",
     "schema_of",
 ]
 
@@ -37,6 +39,9 @@ TCP_FLAGS: Final = {
 
 MOST_ANSWERS: Final = 16
 """How many addresses of one DNS answer are kept."""
+
+LINE: Final = "__line"
+"""A column beside the schema, where it was asked for: the number of the line a flow comes from."""
 
 _TIME: Final = pl.Datetime("ns", "UTC")
 
@@ -115,16 +120,22 @@ def empty_flows() -> pl.DataFrame:
 def conform(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with exactly the columns of `FLOW_SCHEMA`, in order; missing ones become null.
 
-    `end` defaults to `time`, `count` to 1; of `dns_answers` no more than allowed are kept. Values
-    that do not fit a column raise polars' InvalidOperationError: a decoder must not produce them.
+    Behind them is `LINE`, where the frame has it. `end` defaults to `time`, `count` to 1; of
+    `dns_answers` no more than allowed are kept. Values that do not fit a column raise polars'
+    InvalidOperationError: a decoder must not produce them.
     """
     have = frame.columns
     columns = [
         (pl.col(name) if name in have else pl.lit(None)).cast(dtype).alias(name)
         for name, dtype in FLOW_SCHEMA.items()
     ]
-    return frame.select(columns).with_columns(
+    return frame.select(*columns, *line_of(frame)).with_columns(
         pl.col("end").fill_null(pl.col("time")),
         pl.col("count").fill_null(1),
         pl.col("dns_answers").list.head(MOST_ANSWERS),
     )
+
+
+def line_of(frame: pl.DataFrame) -> tuple[str, ...]:
+    """`LINE`, if the frame has it: what a selection keeps beside the columns it names."""
+    return (LINE,) if LINE in frame.columns else ()

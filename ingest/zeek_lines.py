@@ -13,9 +13,9 @@ import polars as pl
 
 from sidelong.ingest.checked_rows import Checked
 from sidelong.ingest.json_lines import JsonReader
-from sidelong.ingest.line_files import SAMPLES, Decoded, LineDecoding
+from sidelong.ingest.line_files import SAMPLES, Decoded, LineDecoding, most_faults
 from sidelong.ingest.lines import Block
-from sidelong.ingest.schema import FLOW_SCHEMA
+from sidelong.ingest.schema import FLOW_SCHEMA, LINE
 from sidelong.ingest.zeek_records import (
     FIELDS,
     LISTS,
@@ -76,7 +76,8 @@ class ZeekLines(LineDecoding):
     def decode(self, block: Block) -> Decoded:
         """The flows of a block of lines, each record by itself."""
         told = self.told(block)
-        return Decoded(told.flows.select(FLOW_SCHEMA.names()), told.bad, told.faults)
+        line = [pl.col("line").alias(LINE)] if block.numbered else []
+        return Decoded(told.flows.select(*FLOW_SCHEMA.names(), *line), told.bad, told.faults)
 
     def told(self, block: Block) -> Told:
         """The flows of a block of lines, and of which connections they tell."""
@@ -87,7 +88,7 @@ class ZeekLines(LineDecoding):
         return Told(
             pl.concat(flows) if flows else no_records(),
             sum(part.bad for part in parts),
-            tuple(faults[:SAMPLES]),
+            tuple(faults[: most_faults(block)]),
         )
 
     def _apart(self, block: Block) -> tuple[Block | None, Block | None]:
@@ -122,10 +123,13 @@ class ZeekLines(LineDecoding):
             rows = self._reader.read_each(lines[0], self._columns)
         rows = rows.with_row_index("line")
         nothing = rows.select(pl.all_horizontal(pl.exclude("line").is_null())).to_series()
+        most = most_faults(block)
         if nothing.any():
             lines = lines or block.lines()
-            yield _unread(rows["line"].filter(nothing), *lines)
+            yield _unread(rows["line"].filter(nothing), *lines, most)
             rows = rows.filter(~nothing)
+        if block.numbered:
+            rows = rows.with_columns(pl.col("line").alias(LINE))
         rows = rows.with_columns(pl.coalesce(name, other) for name, other in _DOTTED.items())
         rows = rows.with_columns(pl.coalesce("_system_name", "@system").alias("_system_name"))
         streams = stream_of(rows, _NAMES)
@@ -143,7 +147,7 @@ class ZeekLines(LineDecoding):
                 lines = lines or block.lines()
                 faults += [(lines[1][mine["line"][row]], why) for row, why in found.faults]
         flows = pl.concat([no_records(), *whole]).sort("line", maintain_order=True)
-        yield Told(flows, bad, tuple(sorted(faults)[:SAMPLES]))
+        yield Told(flows, bad, tuple(sorted(faults)[:most]))
 
 
 def _told(rows: pl.DataFrame, stream: str | None) -> tuple[pl.DataFrame, Checked]:
@@ -160,7 +164,7 @@ def _guessed(fields: tuple[str, ...]) -> str | None:
     return None
 
 
-def _unread(numbers: pl.Series, lines: list[bytes], starts: list[int]) -> Told:
+def _unread(numbers: pl.Series, lines: list[bytes], starts: list[int], most: int | None) -> Told:
     """Lines of which nothing was read: objects of other logs are passed over, the rest is bad."""
     faults: list[tuple[int, str]] = []
     bad = 0
@@ -172,6 +176,6 @@ def _unread(numbers: pl.Series, lines: list[bytes], starts: list[int]) -> Told:
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             why = f"not JSON: {str(error)[:80]}"
         bad += 1
-        if len(faults) < SAMPLES:
+        if most is None or len(faults) < most:
             faults.append((starts[line], why))
     return Told(no_records(), bad, tuple(faults))

@@ -26,6 +26,7 @@ import polars as pl
 from sidelong.ingest.exchanges import exchange_flows
 from sidelong.ingest.iso_times import iso_times
 from sidelong.ingest.log_lines import JsonLog, TextLog
+from sidelong.ingest.schema import line_of
 
 __all__ = ["ztunnel_json", "ztunnel_lines"]
 
@@ -132,6 +133,7 @@ def _flows(entries: pl.DataFrame) -> pl.DataFrame:
     back = pl.when(inbound).then(sent).otherwise(received)
     return exchange_flows(
         ended.select(
+            *line_of(ended),
             time=pl.col("time") - pl.duration(nanoseconds=nanoseconds.fill_null(0), time_unit="ns"),
             end="time",
             outcome=pl.when(error.is_null())
