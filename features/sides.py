@@ -11,7 +11,15 @@ import polars as pl
 
 from sidelong.ingest.keys import hash_column
 
-__all__ = ["DYNAMIC_PORT", "METADATA_ADDRESS", "SIDES", "is_external", "is_workload", "sides"]
+__all__ = [
+    "DYNAMIC_PORT",
+    "METADATA_ADDRESS",
+    "SIDES",
+    "is_external",
+    "is_workload",
+    "principal",
+    "sides",
+]
 
 METADATA_ADDRESS: Final = "169.254.169.254"
 """Where clouds serve instance credentials: link-local, yet never to be ignored."""
@@ -62,6 +70,11 @@ def sides(flows: pl.DataFrame) -> pl.DataFrame:
         pl.Series(f"{name}_key", hash_column(rows[name]), dtype=pl.UInt64)
         for name in ("actor", "peer")
     )
+
+
+def principal() -> pl.Expr:
+    """The mesh identity of the actor in rows of `sides`; one may be known by a reply alone."""
+    return pl.when("reply").then("dst_principal").otherwise("src_principal")
 
 
 def is_workload(name: pl.Expr) -> pl.Expr:

@@ -7,7 +7,15 @@ from typing import Final
 import msgspec
 import polars as pl
 
-__all__ = ["Owner", "controller", "strip_pod_hash", "workload_of_job", "workload_of_replicas"]
+__all__ = [
+    "Owner",
+    "controller",
+    "owner_kind",
+    "strip_pod_hash",
+    "template_hash",
+    "workload_of_job",
+    "workload_of_replicas",
+]
 
 _HASH: Final = "[bcdfghjklmnpqrstvwxz2456789]"  # of Kubernetes' rand.SafeEncodeString
 _SUFFIX: Final = (
@@ -25,6 +33,33 @@ def strip_pod_hash(pod: pl.Expr) -> pl.Expr:
     'shop/cart'
     """
     return pod.str.replace(_SUFFIX, "${1}")
+
+
+def owner_kind(pod: pl.Expr) -> pl.Expr:
+    """The kind of controller that a pod's name suggests; null where it may be several, or none.
+
+    A DaemonSet and a bare Job name their pods alike.
+
+    >>> pl.select(owner_kind(pl.lit("shop/backup-28912345-x2x4z"))).item()
+    'CronJob'
+    """
+    return (
+        pl.when(pod.str.contains(rf"-\d{{8,}}-{_HASH}{{5}}$"))
+        .then(pl.lit("CronJob"))
+        .when(template_hash(pod).is_not_null())
+        .then(pl.lit("Deployment"))
+        .when(pod.str.contains(r"-\d+$"))
+        .then(pl.lit("StatefulSet"))
+    )
+
+
+def template_hash(pod: pl.Expr) -> pl.Expr:
+    """The hash of the pod template in a pod's name, if a Deployment made the pod; else null.
+
+    >>> pl.select(template_hash(pl.lit("shop/cart-7d9f8c6b5-x2x4z"))).item()
+    '7d9f8c6b5'
+    """
+    return pod.str.extract(rf"-({_HASH}{{8,10}})-{_HASH}{{5}}$")
 
 
 class Owner(msgspec.Struct, frozen=True):

@@ -3,18 +3,22 @@
 A directory with a manifest and Parquet tables, nothing executable:
 
     manifest.json       format, span, flows, completeness
-    contacts.parquet    one row per edge and address of a peer without identity: how often, how well
+    contacts.parquet    one row per edge and address of a peer without identity: when, how often
+    trial.parquet       the same of edges that nobody vouched for and that may join: see learning
     workloads.parquet   one row per actor: how well it is known
     names.parquet       64-bit keys of the (actor, domain, name) that were asked
     domains.parquet     per (actor, domain) that was asked: the highest level its name bytes reached
     networks.parquet    the IPv4 /24 networks in which workloads were seen
+    declared.parquet    what policies expressly allow, whether it was seen or not
+    guarded.parquet     the workloads for which policies name all that is allowed
     feedback.json       what people said about incidents, if they did: models/feedback.py
 
-A baseline is frozen while traffic is judged against it.
+The columns stand in models/baseline_tables.py. A baseline is frozen while traffic is judged against
+it.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -27,59 +31,20 @@ from numpy.typing import NDArray
 from sidelong.errors import ConfigError
 from sidelong.features.contacts import contact_keys
 from sidelong.features.edges import EDGE, edge_keys, service_keys
-from sidelong.ingest.schema import PROTOCOLS, schema_of
+from sidelong.models.baseline_tables import (
+    CONTACTS_SCHEMA,
+    DECLARED_SCHEMA,
+    DOMAINS_SCHEMA,
+    GUARDED_SCHEMA,
+    TABLES,
+)
 from sidelong.models.feedback import Feedback, edge_rows
 
-__all__ = [
-    "CONTACTS_SCHEMA",
-    "DOMAINS_SCHEMA",
-    "NAMES_SCHEMA",
-    "NETWORKS_SCHEMA",
-    "WORKLOADS_SCHEMA",
-    "Baseline",
-    "is_replaceable",
-]
+__all__ = ["Baseline", "is_replaceable"]
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _TIME: Final = pl.Datetime("ns", "UTC")
 _MILLI: Final = 1_000  # levels are in thousandths of a byte
-
-CONTACTS_SCHEMA: Final = schema_of(
-    {
-        "actor": pl.String,
-        "peer": pl.String,
-        "object": pl.String,
-        "port": pl.UInt16,
-        "edge_port": pl.UInt16,
-        "protocol": PROTOCOLS,
-        "first": _TIME,
-        "last": _TIME,
-        "active_seconds": pl.Int64,
-    }
-)
-WORKLOADS_SCHEMA: Final = schema_of(
-    {
-        "actor": pl.String,
-        "first": _TIME,
-        "last": _TIME,
-        "active_seconds": pl.Int64,
-        "singletons": pl.Int64,
-        "first_contacts": pl.Int64,
-        "answered": pl.Int64,
-    }
-)
-NAMES_SCHEMA: Final = schema_of({"key": pl.UInt64})
-DOMAINS_SCHEMA: Final = schema_of({"actor": pl.String, "domain": pl.String, "level": pl.Int64})
-
-NETWORKS_SCHEMA: Final = schema_of({"network": pl.String})
-
-_TABLES: Final = {
-    "contacts": CONTACTS_SCHEMA,
-    "workloads": WORKLOADS_SCHEMA,
-    "names": NAMES_SCHEMA,
-    "domains": DOMAINS_SCHEMA,
-    "networks": NETWORKS_SCHEMA,
-}
 
 
 def is_replaceable(directory: Path) -> bool:
@@ -108,6 +73,9 @@ class Baseline:
     names: pl.DataFrame
     domains: pl.DataFrame
     networks: pl.DataFrame
+    trial: pl.DataFrame = field(default_factory=CONTACTS_SCHEMA.to_frame)
+    declared: pl.DataFrame = field(default_factory=DECLARED_SCHEMA.to_frame)
+    guarded: pl.DataFrame = field(default_factory=GUARDED_SCHEMA.to_frame)
     flows: int = 0
     completeness: float = 1.0
     feedback: Feedback = Feedback()  # noqa: RUF009, a frozen value
@@ -115,26 +83,33 @@ class Baseline:
     @classmethod
     def empty(cls) -> "Baseline":
         """Knows nobody: the detectors fall back to their priors."""
-        return cls._of({name: schema.to_frame() for name, schema in _TABLES.items()})
-
-    @classmethod
-    def _of(
-        cls, tables: dict[str, pl.DataFrame], flows: int = 0, completeness: float = 1.0
-    ) -> "Baseline":
-        return cls(
-            contacts=tables["contacts"],
-            workloads=tables["workloads"],
-            names=tables["names"],
-            domains=tables["domains"],
-            networks=tables["networks"],
-            flows=flows,
-            completeness=completeness,
-        )
+        return cls(**{name: schema.to_frame() for name, schema in TABLES.items()})  # type: ignore[arg-type]  # mypy: frames by name
 
     @cached_property
     def contact_keys(self) -> NDArray[np.uint64]:
         """Sorted keys of the known contacts, as `features.contacts` computes them."""
         return np.unique(contact_keys(self.contacts))
+
+    @cached_property
+    def edges(self) -> pl.DataFrame:
+        """One row per edge: the columns `EDGE` and those of a contact that tell when and how.
+
+        hours_seen, days_seen: at least so many, where an edge has several contacts.
+        """
+        hours = pl.col("hours").explode().drop_nulls().unique().sort()
+        return (
+            self.contacts.group_by(EDGE)
+            .agg(
+                pl.col("first").min(),
+                pl.col("last").max(),
+                pl.col("active_seconds").sum(),
+                hours,
+                pl.max_horizontal(pl.col("hours_seen").max(), hours.len().cast(pl.Int64)),
+                pl.col("days_seen", "pods").max(),
+                pl.col("encrypted", "plain").sum(),
+            )
+            .sort(EDGE)
+        )
 
     @cached_property
     def edge_keys(self) -> NDArray[np.uint64]:
@@ -190,20 +165,28 @@ class Baseline:
                 hint="name a new directory, or remove this one yourself if it may go",
             )
         directory.mkdir(parents=True, exist_ok=True)
-        for name in _TABLES:
-            part = directory / f".{name}.parquet"
-            getattr(self, name).write_parquet(part)
-            part.replace(directory / f"{name}.parquet")
+        for name in TABLES:
+            getattr(self, name).write_parquet(directory / f".{name}.parquet")
+        for name in TABLES:
+            (directory / f".{name}.parquet").replace(directory / f"{name}.parquet")
         part = directory / ".manifest.json"
         part.write_text(json.dumps(self.description(), indent=2) + "\n", encoding="utf-8")
         part.replace(directory / "manifest.json")
 
     @classmethod
     def load(cls, directory: Path) -> "Baseline":
-        """Read a baseline. Errors: ConfigError when it is absent, damaged or of another format."""
+        """Read a baseline, heeding what people said.
+
+        Errors: ConfigError when it is absent, damaged or of another format.
+        """
+        return cls.read(directory).heeding(Feedback.read(directory))
+
+    @classmethod
+    def read(cls, directory: Path) -> "Baseline":
+        """Read a baseline as it was learnt. Errors: as `load`."""
         manifest = _read_manifest(directory)
         tables = {}
-        for name, schema in _TABLES.items():
+        for name, schema in TABLES.items():
             path = directory / f"{name}.parquet"
             try:
                 tables[name] = pl.read_parquet(path).match_to_schema(schema)
@@ -212,8 +195,7 @@ class Baseline:
                     f"{path} cannot be read as part of a baseline: {str(error).splitlines()[0]}",
                     hint="learn the baseline anew with: sidelong learn INPUT --baseline DIR",
                 ) from error
-        learnt = cls._of(tables, manifest["flows"], manifest["completeness"])
-        return learnt.heeding(Feedback.read(directory))
+        return cls(**tables, flows=manifest["flows"], completeness=manifest["completeness"])
 
     def heeding(self, feedback: Feedback) -> "Baseline":
         """The baseline with what people said: edges known or not, allowances higher or none."""
@@ -224,7 +206,11 @@ class Baseline:
         added = known.join(self.contacts, on=known.columns, how="anti").unique(maintain_order=True)
         moment = self.span[1] if self.span else None
         rows = added.with_columns(
-            first=pl.lit(moment, _TIME), last=pl.lit(moment, _TIME), active_seconds=pl.lit(1)
+            first=pl.lit(moment, _TIME),
+            last=pl.lit(moment, _TIME),
+            active_seconds=pl.lit(1),
+            hours=pl.lit([], pl.List(pl.UInt8)),
+            **dict.fromkeys(("hours_seen", "days_seen", "pods", "encrypted", "plain"), pl.lit(0)),
         ).match_to_schema(CONTACTS_SCHEMA, integer_cast="upcast")
         contacts = pl.concat([self.contacts, rows]).join(
             forbidden, on=list(EDGE), how="anti", maintain_order="left"

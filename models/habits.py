@@ -1,34 +1,34 @@
 """Learning: what workloads do, gathered into a baseline.
 
-A contact counts once a second however busy it is, so that a burst is not taken for experience. What
-an actor began to do while it had an incident open is not learnt.
+What an actor began to do while it had an incident open is not learnt.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import polars as pl
 
-from sidelong.features.contacts import contact_object
-from sidelong.features.edges import with_edge_port
 from sidelong.features.names import name_parts
-from sidelong.features.sides import is_workload, sides
+from sidelong.features.sides import is_workload, principal, sides
 from sidelong.ingest.schema import schema_of
-from sidelong.models.baseline import (
+from sidelong.ingest.workloads import owner_kind
+from sidelong.models.baseline import Baseline
+from sidelong.models.baseline_tables import (
     CONTACTS_SCHEMA,
     DOMAINS_SCHEMA,
     NAMES_SCHEMA,
     NETWORKS_SCHEMA,
     WORKLOADS_SCHEMA,
-    Baseline,
 )
+from sidelong.models.contact_history import CONTACT, SECONDS_SCHEMA, folded, joined, seconds_of
 from sidelong.models.dns_exfiltration import bucket_level, name_keys
 from sidelong.models.lateral_movement import COMMON_PORTS
 
-__all__ = ["TROUBLE_SCHEMA", "Habits"]
+__all__ = ["TROUBLE_SCHEMA", "Habits", "workload_rows"]
 
 _TIME: Final = pl.Datetime("ns", "UTC")
-_CONTACT: Final = ("actor", "peer", "object", "port", "edge_port", "protocol")
 _SECOND: Final = "1s"
+_HOUR_NS: Final = 3_600_000_000_000
 
 # Time and discovery services say nothing of where a workload turns; a DNS lookup begins a contact.
 _NO_EXPERIENCE: Final = tuple(port for port in COMMON_PORTS if port != 53)
@@ -38,15 +38,15 @@ TROUBLE_SCHEMA: Final = schema_of(
 )
 """When an actor had an incident open, and with which domain if it was about DNS."""
 
-_SECONDS_SCHEMA: Final = schema_of(
-    {**{name: CONTACTS_SCHEMA[name] for name in _CONTACT}, "second": _TIME}
-)
 _NAMES_SCHEMA: Final = schema_of(
     {"key": pl.UInt64, "actor": pl.String, "domain": pl.String, "first": _TIME}
 )
 _LEVELS_SCHEMA: Final = schema_of({"actor": pl.String, "domain": pl.String, "level": pl.Int64})
 _OUTCOMES_SCHEMA: Final = schema_of(
     {"actor": pl.String, "first_contacts": pl.Int64, "answered": pl.Int64}
+)
+_BEARERS_SCHEMA: Final = schema_of(
+    {"actor": pl.String, "owner": pl.String, "account": pl.String, "first": _TIME}
 )
 
 
@@ -57,8 +57,11 @@ class Habits:
     """
 
     def __init__(self) -> None:
-        self._seconds = _SECONDS_SCHEMA.to_frame()  # since the last tick
+        self._seconds = SECONDS_SCHEMA.to_frame()  # since the last tick
+        self._recent = CONTACTS_SCHEMA.to_frame()  # of this hour
         self._contacts = CONTACTS_SCHEMA.to_frame()
+        self._hour = 0
+        self._bearers = _BEARERS_SCHEMA.to_frame()
         self._names = _NAMES_SCHEMA.to_frame()
         self._levels = _LEVELS_SCHEMA.to_frame()
         self._outcomes = _OUTCOMES_SCHEMA.to_frame()
@@ -71,40 +74,23 @@ class Habits:
         self._flows += flows.height
         self._lost += int(flows["lost"].sum())
         oriented = sides(flows)
-        used = with_edge_port(oriented.with_columns(object=contact_object()))
-        self._seconds = self._seconds.vstack(
-            used.with_columns(
-                pl.col("port").fill_null(0), second=pl.col("time").dt.truncate(_SECOND)
-            )
-            .select(_SECONDS_SCHEMA.names())
-            .unique(maintain_order=True)
-        )
+        self._seconds = self._seconds.vstack(seconds_of(oriented))
+        self._take_bearers(oriented)
         self._take_names(oriented)
         self._take_evidence(evidence)
         self._take_networks(oriented)
 
     def tidy(self, now_ns: int) -> None:
         """Fold, at an event-time tick, what came since the last one."""
-        fresh = (
-            self._seconds.unique()
-            .group_by(_CONTACT)
-            .agg(
-                first=pl.col("second").min(),
-                last=pl.col("second").max(),
-                active_seconds=pl.len().cast(pl.Int64),
-            )
-        )
-        self._contacts = (
-            self._contacts.vstack(fresh.select(CONTACTS_SCHEMA.names()))
-            .group_by(_CONTACT)
-            .agg(
-                pl.col("first").min(),
-                pl.col("last").max(),
-                # A second that two stretches share, for rows came late, counts for both: no matter.
-                pl.col("active_seconds").sum(),
-            )
-        )
+        self._recent = joined(self._recent, folded(self._seconds.unique()))
         self._seconds = self._seconds.clear()
+        if now_ns // _HOUR_NS != self._hour:
+            self._hour = now_ns // _HOUR_NS
+            self._contacts = joined(self._contacts, self._recent)
+            self._recent = self._recent.clear()
+        self._bearers = self._bearers.group_by("actor", "owner", "account").agg(
+            pl.col("first").min()
+        )
         self._names = self._names.group_by("key").agg(
             pl.col("actor", "domain").first(), pl.col("first").min()
         )
@@ -116,16 +102,19 @@ class Habits:
 
     def baseline(self, trouble: pl.DataFrame) -> Baseline:
         """What was learnt, without what `trouble` (`TROUBLE_SCHEMA`) forbids."""
-        self.tidy(0)
+        self.tidy((self._hour + 1) * _HOUR_NS)
         spans = trouble.filter(pl.col("domain").is_null())
-        contacts = _innocent(self._contacts, spans).sort(_CONTACT)
+        contacts = _innocent(self._contacts, spans, CONTACT).sort(CONTACT)
+        bearers = _innocent(self._bearers, spans, ("actor", "owner", "account"))
         domains = trouble.filter(pl.col("domain").is_not_null())
-        names = _innocent(self._names, spans).join(domains, on=["actor", "domain"], how="anti")
+        names = _innocent(self._names, spans, ("key",)).join(
+            domains, on=["actor", "domain"], how="anti"
+        )
         levels = self._levels.join(domains, on=["actor", "domain"], how="anti")
         seen = self._flows
         return Baseline(
             contacts=contacts,
-            workloads=self._workloads(contacts),
+            workloads=workload_rows(contacts, self._outcomes, bearers),
             names=names.select("key").sort("key").match_to_schema(NAMES_SCHEMA),
             domains=levels.sort("actor", "domain").match_to_schema(DOMAINS_SCHEMA),
             networks=self._networks.sort("network"),
@@ -141,27 +130,15 @@ class Habits:
         """Go on from a snapshot."""
         vars(self).update(state)
 
-    def _workloads(self, contacts: pl.DataFrame) -> pl.DataFrame:
-        """How well each actor is known; services that everybody uses are no experience."""
-        edges = (
-            contacts.filter(~pl.col("edge_port").is_in(_NO_EXPERIENCE))
-            .group_by("actor", "peer", "edge_port", "protocol")
-            .agg(pl.col("active_seconds").sum())
-        )
-        known = edges.group_by("actor").agg(
-            pl.col("active_seconds").sum(),
-            singletons=(pl.col("active_seconds") == 1).sum().cast(pl.Int64),
-        )
-        return (
-            contacts.group_by("actor")
-            .agg(pl.col("first").min(), pl.col("last").max())
-            .join(known, on="actor", how="left")
-            .join(self._outcomes, on="actor", how="left")
-            .with_columns(
-                pl.col("active_seconds", "singletons", "first_contacts", "answered").fill_null(0)
+    def _take_bearers(self, oriented: pl.DataFrame) -> None:
+        """What pods are called and which mesh identity they bear tells of their workload."""
+        told = oriented.select("actor", "actor_pod", account=principal(), first="time")
+        told = told.filter(pl.col("actor_pod").is_not_null() | pl.col("account").is_not_null())
+        first = told.unique(["actor", "actor_pod", "account"], keep="first", maintain_order=True)
+        self._bearers = self._bearers.vstack(
+            first.with_columns(owner=owner_kind(pl.col("actor_pod"))).select(
+                _BEARERS_SCHEMA.names()
             )
-            .sort("actor")
-            .match_to_schema(WORKLOADS_SCHEMA)
         )
 
     def _take_names(self, oriented: pl.DataFrame) -> None:
@@ -208,9 +185,45 @@ class Habits:
             )
 
 
-def _innocent(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+def workload_rows(
+    contacts: pl.DataFrame, outcomes: pl.DataFrame, bearers: pl.DataFrame
+) -> pl.DataFrame:
+    """How well each actor is known (`WORKLOADS_SCHEMA`), from its contacts.
+
+    Services that everybody uses are no experience. outcomes: `actor`, `first_contacts` and
+    `answered`. bearers: `actor`, `owner` and `account`, each as often as one likes.
+    """
+    edges = (
+        contacts.filter(~pl.col("edge_port").is_in(_NO_EXPERIENCE))
+        .group_by("actor", "peer", "edge_port", "protocol")
+        .agg(pl.col("active_seconds").sum())
+    )
+    known = edges.group_by("actor").agg(
+        pl.col("active_seconds").sum(),
+        singletons=(pl.col("active_seconds") == 1).sum().cast(pl.Int64),
+    )
+    borne = bearers.group_by("actor").agg(
+        pl.col("owner").drop_nulls().sort().first(),
+        accounts=pl.col("account").drop_nulls().unique().sort(),
+    )
+    return (
+        contacts.group_by("actor")
+        .agg(pl.col("first").min(), pl.col("last").max())
+        .join(known, on="actor", how="left")
+        .join(outcomes, on="actor", how="left")
+        .join(borne, on="actor", how="left")
+        .with_columns(
+            pl.col("active_seconds", "singletons", "first_contacts", "answered").fill_null(0),
+            pl.coalesce("accounts", pl.lit([], pl.List(pl.String))),
+        )
+        .sort("actor")
+        .match_to_schema(WORKLOADS_SCHEMA)
+    )
+
+
+def _innocent(rows: pl.DataFrame, spans: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """Rows whose `first` does not fall into a span of trouble of their actor."""
     guilty = rows.join(spans.select("actor", "since", "until"), on="actor").filter(
         pl.col("first").is_between(pl.col("since").dt.truncate(_SECOND), pl.col("until"))
     )
-    return rows.join(guilty.select(rows.columns), on=rows.columns, how="anti", nulls_equal=True)
+    return rows.join(guilty.select(key), on=list(key), how="anti", nulls_equal=True)

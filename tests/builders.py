@@ -16,7 +16,8 @@ from sidelong.ingest.keys import hash_strings
 from sidelong.ingest.pulse import Pulse
 from sidelong.ingest.schema import TCP_FLAGS, conform
 from sidelong.learning import Learning
-from sidelong.models.baseline import CONTACTS_SCHEMA, WORKLOADS_SCHEMA, Baseline
+from sidelong.models.baseline import Baseline
+from sidelong.models.baseline_tables import CONTACTS_SCHEMA, WORKLOADS_SCHEMA
 from sidelong.models.detectors import Detectors
 from sidelong.pipeline import Pipeline
 
@@ -108,7 +109,7 @@ def known(edges: Mapping[str, int], *, days: float = 2) -> Baseline:
         actor, peer, port = match["actor"], match["peer"], int(match["port"])
         edge_port = port if port < DYNAMIC_PORT else 0
         span = (START - timedelta(days=days), START)
-        rows.append((actor, peer, peer, port, edge_port, "TCP", *span, seconds))
+        rows.append((actor, peer, peer, port, edge_port, "TCP", *span, seconds, [], *[0] * 5))
     contacts = pl.DataFrame(rows, schema=CONTACTS_SCHEMA, orient="row")
     workloads = contacts.group_by("actor", maintain_order=True).agg(
         pl.col("first").min(),
@@ -117,6 +118,8 @@ def known(edges: Mapping[str, int], *, days: float = 2) -> Baseline:
         singletons=(pl.col("active_seconds") == 1).sum().cast(pl.Int64),
         first_contacts=pl.lit(0, pl.Int64),
         answered=pl.lit(0, pl.Int64),
+        owner=pl.lit(None, pl.String),
+        accounts=pl.lit([], pl.List(pl.String)),
     )
     nobody = Baseline.empty()
     return Baseline(

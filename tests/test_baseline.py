@@ -1,6 +1,7 @@
 """The baseline on disk: what is written is what is read, and nothing else is touched."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,14 +10,13 @@ from builders import flows, learnt, lookups
 
 from sidelong.errors import ConfigError
 from sidelong.models.baseline import Baseline
-
-TABLES = ("contacts", "workloads", "names", "domains", "networks")
+from sidelong.models.baseline_tables import DECLARED_SCHEMA, GUARDED_SCHEMA, TABLES
 
 
 @pytest.fixture(scope="module")
 def ordinary() -> Baseline:
     """A baseline with something in every table."""
-    return learnt(
+    seen = learnt(
         flows(
             "0s shop/web -> data/db:5432 SYN",
             "0.1s shop/web <- data/db:5432 SYN-ACK",
@@ -24,6 +24,13 @@ def ordinary() -> Baseline:
             "1s shop/web -> ip:10.1.2.3:80 SYN",
         ),
         lookups("shop/web", ["a.example.org", "b.example.org"]),
+    )
+    allowed = [("shop/web", "data/db", "TCP", 5432, 5432, 3)]
+    return replace(
+        seen,
+        trial=seen.contacts,
+        declared=pl.DataFrame(allowed, schema=DECLARED_SCHEMA, orient="row"),
+        guarded=pl.DataFrame([("data/db", True, False)], schema=GUARDED_SCHEMA, orient="row"),
     )
 
 
@@ -51,7 +58,7 @@ def test_a_baseline_of_nothing_can_be_kept_too(tmp_path: Path) -> None:
 def test_the_manifest_tells_a_person_what_was_learnt(saved: Path) -> None:
     manifest = json.loads((saved / "manifest.json").read_text(encoding="utf-8"))
     assert manifest == {
-        "format": 1,
+        "format": 2,
         "flows": 6,
         "first": "2026-11-23T09:00:00+00:00",
         "last": "2026-11-23T09:00:01+00:00",
@@ -114,16 +121,23 @@ def test_an_absent_baseline_says_how_to_make_one(tmp_path: Path) -> None:
         "[]",
         "null",
         "{}",
-        '{"format": 2, "flows": 6, "completeness": 1.0}',
-        '{"format": 1}',
-        '{"format": 1, "flows": "many", "completeness": 1.0}',
-        '{"format": 1, "flows": 6, "completeness": null}',
+        '{"format": 1, "flows": 6, "completeness": 1.0}',
+        '{"format": 2}',
+        '{"format": 2, "flows": "many", "completeness": 1.0}',
+        '{"format": 2, "flows": 6, "completeness": null}',
     ],
 )
 def test_a_damaged_manifest_or_one_of_another_format_is_refused(saved: Path, manifest: str) -> None:
     (saved / "manifest.json").write_text(manifest)
     with pytest.raises(ConfigError, match=r"baseline|manifest"):
         Baseline.load(saved)
+
+
+def test_a_baseline_of_an_older_version_says_how_to_get_a_new_one(saved: Path) -> None:
+    (saved / "manifest.json").write_text('{"format": 1, "flows": 6, "completeness": 1.0}')
+    with pytest.raises(ConfigError, match="has baseline format 1, but this version reads 2") as one:
+        Baseline.load(saved)
+    assert "sidelong learn" in one.value.hint
 
 
 def test_bytes_that_are_no_text_are_refused(saved: Path) -> None:

@@ -21,7 +21,8 @@ from sidelong.alerts.policy_needs import Acquaintances
 from sidelong.alerts.policy_replay import habitual
 from sidelong.alerts.policy_suggestions import PolicyKind, allow_list, on_trial
 from sidelong.alerts.policy_text import policy_text
-from sidelong.models.baseline import CONTACTS_SCHEMA, DOMAINS_SCHEMA, NETWORKS_SCHEMA, Baseline
+from sidelong.models.baseline import Baseline
+from sidelong.models.baseline_tables import CONTACTS_SCHEMA, DOMAINS_SCHEMA, NETWORKS_SCHEMA
 
 KINDS: Final[tuple[PolicyKind, ...]] = ("cilium", "kubernetes", "istio")
 SELECTORS: Final = Selectors()
