@@ -16,8 +16,8 @@ from sidelong.alerts.breaker import Breaker, Leave, pause
 from sidelong.alerts.delivery_lane import Held, Lane, place_of
 from sidelong.alerts.outbox import Outbox, Taken
 from sidelong.alerts.receiver import Message, Receiver, Undelivered
-from sidelong.alerts.secret import shortened
 from sidelong.errors import ConfigError, SidelongError
+from sidelong.ingest.secret import shortened
 
 __all__ = ["Dispatcher"]
 

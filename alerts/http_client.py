@@ -35,8 +35,8 @@ from sidelong.alerts.http_connection import (
 )
 from sidelong.alerts.http_targets import Permission, Place, place
 from sidelong.alerts.receiver import Sent, Undelivered
-from sidelong.alerts.secret import masked, shortened
 from sidelong.errors import ConfigError
+from sidelong.ingest.secret import masked, shortened
 
 __all__ = ["Answer", "HttpClient", "HttpSettings", "retry_after"]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sidelong.alerts.http_client import Answer
 from sidelong.alerts.receiver import Undelivered
-from sidelong.alerts.secret import shortened
+from sidelong.ingest.secret import shortened
 
 __all__ = ["bulk_verdict", "slack_verdict", "teams_verdict"]
 

@@ -17,9 +17,9 @@ from sidelong.alerts.plain_text import fitted, harmless, unmentioning
 from sidelong.alerts.receiver import Message, Sent, Undelivered
 from sidelong.alerts.receiver_settings import AppriseSettings
 from sidelong.alerts.receiver_text import Wording, heading, labels_of, noted
-from sidelong.alerts.secret import masked, shortened
 from sidelong.alerts.templates import ESCAPES
 from sidelong.errors import ConfigError
+from sidelong.ingest.secret import masked, shortened
 
 __all__ = ["AppriseReceiver", "apprise_text"]
 

@@ -10,7 +10,7 @@ from sidelong.alerts.http_client import Answer, HttpClient
 from sidelong.alerts.receiver import Message, Sent
 from sidelong.alerts.receiver_settings import HttpReceiverSettings, WebhookSettings
 from sidelong.alerts.receiver_text import noted
-from sidelong.alerts.secret import Secret
+from sidelong.ingest.secret import Secret
 
 __all__ = ["JSON_TYPE", "Composer", "HttpReceiver", "Request", "json_body"]
 

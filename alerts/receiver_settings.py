@@ -7,7 +7,7 @@ import msgspec
 
 from sidelong.alerts.format_syslog import FACILITIES
 from sidelong.alerts.http_client import HttpSettings
-from sidelong.alerts.secret import Secret
+from sidelong.ingest.secret import Secret
 
 __all__ = [
     "AlertmanagerSettings",

@@ -24,8 +24,8 @@ from sidelong.alerts.http_targets import Permission, Place
 from sidelong.alerts.receiver import Message, Sent, Undelivered
 from sidelong.alerts.receiver_settings import SyslogSettings
 from sidelong.alerts.receiver_text import labels_of
-from sidelong.alerts.secret import shortened
 from sidelong.errors import ConfigError
+from sidelong.ingest.secret import shortened
 
 __all__ = ["SyslogReceiver"]
 

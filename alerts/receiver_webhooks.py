@@ -12,10 +12,10 @@ from sidelong.alerts.receiver import Message
 from sidelong.alerts.receiver_http import JSON_TYPE, Composer, Request, json_body
 from sidelong.alerts.receiver_settings import CloudEventsSettings, WebhookSettings
 from sidelong.alerts.receiver_text import labels_of
-from sidelong.alerts.secret import Secret
 from sidelong.alerts.signatures import signed_headers, signing_key
 from sidelong.alerts.templates import Rendering, Template
 from sidelong.errors import ConfigError
+from sidelong.ingest.secret import Secret
 
 __all__ = ["CloudEvents", "Webhook"]
 

@@ -18,9 +18,9 @@ from typing import Annotated, Final, Literal, Union, get_args, get_origin, get_t
 import click
 import msgspec
 
-from sidelong.alerts.secret import Secret
 from sidelong.cli import cli
 from sidelong.config import Config
+from sidelong.ingest.secret import Secret
 
 __all__ = ["broken_links", "cli_page", "configuration_page", "with_incidents"]
 

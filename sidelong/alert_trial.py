@@ -22,9 +22,9 @@ from sidelong.alerts.receiver_settings import (
 )
 from sidelong.alerts.receivers import build_receiver
 from sidelong.alerts.sample import sample_incident
-from sidelong.alerts.secret import HIDDEN, masked
 from sidelong.config import read_config
 from sidelong.errors import ConfigError, SidelongError
+from sidelong.ingest.secret import HIDDEN, masked
 from sidelong.terminal import Terminal, plural, printable
 
 __all__ = ["REFUSED", "TAKEN", "trial"]

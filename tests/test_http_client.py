@@ -17,8 +17,8 @@ from web_server import Request, WebServer, serving, trickling, tunnelling
 from sidelong.alerts.http_client import HttpClient, HttpSettings, retry_after
 from sidelong.alerts.http_targets import Permission, place
 from sidelong.alerts.receiver import Undelivered
-from sidelong.alerts.secret import Secret, masked, shortened
 from sidelong.errors import ConfigError
+from sidelong.ingest.secret import Secret, masked, shortened
 
 LOOPBACK = ("127.0.0.1",)
 TOKEN = "tok-5f2a9c/0=="
