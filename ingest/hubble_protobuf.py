@@ -33,12 +33,14 @@ class Decoded:
 
     rows: the flows and losses in the order of the messages, with the columns of `FLOW_SCHEMA` that
     Hubble knows and `message` (its index), `uuid`, `event_type` and `sub_type`. bad: what was left
-    out. statuses: what Relay said of its nodes.
+    out. statuses: what Relay said of its nodes. faults: which messages were left out and why, the
+    first few of them.
     """
 
     rows: pl.DataFrame
     bad: BadRows
     statuses: tuple[NodeStatus, ...]
+    faults: tuple[tuple[int, str], ...] = ()
 
     def flows(self) -> pl.DataFrame:
         """The rows in `FLOW_SCHEMA`."""
@@ -73,10 +75,13 @@ class HubbleDecoder:
         """Which of the two ways it is: "ptars" or "protobuf"."""
         return "ptars" if self._read_all else "protobuf"
 
-    def decode(self, messages: Sequence[bytes], first: int = 0) -> Decoded:
+    def decode(
+        self, messages: Sequence[bytes], first: int = 0, most_faults: int = _SAMPLES
+    ) -> Decoded:
         """The flows, losses and statuses in `messages`; what cannot be read is counted in `bad`.
 
-        first: the number of the first message, for the samples.
+        first: the number of the first message, for the samples. most_faults: how many of the bad
+        ones are explained.
         """
         self._endpoints.tidy()
         read = self._read(messages)
@@ -84,17 +89,19 @@ class HubbleDecoder:
         good = rows.filter("readable")
         count = len(read.unparsed) + len(messages) - len(read.unparsed) - good.height - read.silent
         bad = BadRows()
+        faults: list[tuple[int, str]] = []
         if count:
-            faults = [(number, "not protobuf of Hubble") for number in read.unparsed[:_SAMPLES]]
-            faults += faults_of(read.messages, _SAMPLES)
+            unparsed = read.unparsed[:most_faults]
+            faults = [(number, "not protobuf of Hubble") for number in unparsed]
+            faults = sorted(faults + faults_of(read.messages, most_faults))[:most_faults]
             bad = BadRows(
                 count,
                 tuple(
                     f"{self._name} at message {first + number:,}: {why}"
-                    for number, why in sorted(faults)[:_SAMPLES]
+                    for number, why in faults[:_SAMPLES]
                 ),
             )
-        return Decoded(good, bad, read.statuses)
+        return Decoded(good, bad, read.statuses, tuple(faults))
 
     def _read(self, messages: Sequence[bytes]) -> Messages:
         if self._read_all:
