@@ -4,7 +4,7 @@ At these defaults a flood of all kinds at once stays below 400 MiB. What is beyo
 the next event-time tick, the longest unused first, and is counted as evicted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 __all__ = ["Bounds"]
 
@@ -39,3 +39,8 @@ class Bounds:
 
     workloads: int = 50_000
     """Workloads that are part of a story or end a chain."""
+
+    def scaled(self, share: float) -> "Bounds":
+        """So much of each, for a part of a stream or for less memory; at least one row."""
+        counts = {one.name: max(1, int(getattr(self, one.name) * share)) for one in fields(self)}
+        return replace(self, **counts)

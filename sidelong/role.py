@@ -16,12 +16,20 @@ How a role fails decides what the service does:
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from sidelong.config import Config
 from sidelong.errors import ConfigError
 
-__all__ = ["Labelled", "Measures", "Role", "RoleBuilder", "Surroundings", "Unrecoverable"]
+__all__ = [
+    "Labelled",
+    "Measures",
+    "Reloads",
+    "Role",
+    "RoleBuilder",
+    "Surroundings",
+    "Unrecoverable",
+]
 
 Labelled: TypeAlias = tuple[str, ...]
 """A measure with labels: its name, then the name and the value of each label in turn."""
@@ -91,6 +99,15 @@ class Role(Protocol):
 
     def gauges(self) -> Measures:
         """What goes up and down; read by other threads."""
+        ...
+
+
+@runtime_checkable
+class Reloads(Protocol):
+    """A role that reads something again when SIGHUP is sent."""
+
+    def reload(self) -> None:
+        """Do so soon; called by another thread, returns at once."""
         ...
 
 
