@@ -88,6 +88,7 @@ class Contacts:
         self._table = Table({"state": np.int8}, capacity=bounds.contacts, ttl_ns=_DAY_NS)
         self._waiting_bound = bounds.waiting
         self._waiting = WAITING_SCHEMA.to_frame()
+        self._lost = 0
         self._given_up = 0
 
     @property
@@ -101,20 +102,24 @@ class Contacts:
         Takes rows of `sides`, in stream order, within one event-time tick, and the pulse
         (`PULSE_SCHEMA`) of the stretch: by it is noticed that nobody answered.
         """
+        before = self._lost
+        self._lost = int(pulse["lost"][-1]) if pulse.height else before
         if oriented.is_empty() and self._waiting.is_empty():
             return NO_OUTCOMES
         rows = _events(oriented).with_row_index("at")
         first = self._first_events(rows)
         if first.is_empty() and self._waiting.is_empty():
             return NO_OUTCOMES
-        waiting = pl.concat([self._waiting, self._attempts(rows, first)])
+        waiting = pl.concat([self._waiting, self._attempts(rows, first, pulse, before)])
         return self._decide(rows, pulse, first, waiting)
 
     def finish(self, row: int) -> pl.DataFrame:
         """The outcomes of an idle or ended stream: whatever still waits is UNANSWERED, at `row`."""
-        outcomes = silences(
-            self._waiting, pl.repeat(row, self._waiting.height, dtype=pl.UInt64, eager=True)
+        here, lost = (
+            pl.repeat(value, self._waiting.height, dtype=pl.UInt64, eager=True)
+            for value in (row, self._lost)
         )
+        outcomes = silences(self._waiting, here, lost)
         self._settle(outcomes)
         self._waiting = self._waiting.clear()
         return ordered(outcomes)
@@ -132,6 +137,7 @@ class Contacts:
         return {
             "table": self._table.snapshot(),
             "waiting": self._waiting,
+            "lost": self._lost,
             "given_up": self._given_up,
         }
 
@@ -139,6 +145,7 @@ class Contacts:
         """Go on from a snapshot."""
         self._table.restore(state["table"])
         self._waiting = state["waiting"]
+        self._lost = state["lost"]
         self._given_up = state["given_up"]
 
     def _first_events(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -174,20 +181,22 @@ class Contacts:
             .cast(OUTCOMES),
         )
 
-    def _attempts(self, rows: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
+    def _attempts(
+        self, rows: pl.DataFrame, first: pl.DataFrame, pulse: pl.DataFrame, lost: int
+    ) -> pl.DataFrame:
         """New contacts that begin with a probe: they wait, if only until a later row in hand."""
         probed = first.filter(
             pl.col("state") == _NEW, (pl.col("probe") < pl.col("end")).fill_null(True)
         ).drop_nulls("probe")
-        return (
-            rows[probed["probe"].cast(pl.UInt32)]
-            .with_columns(
-                key=probed["key"],
-                sub=pl.lit(0, pl.UInt8),
-                due=pl.col("time").to_physical() + NO_ANSWER_NS,
-            )
-            .select(WAITING_SCHEMA.names())
-        )
+        begun = rows[probed["probe"].cast(pl.UInt32)]
+        beat = np.searchsorted(pulse["row"].to_numpy(), begun["row"].to_numpy(), side="right")
+        totals = np.append(np.uint64(lost), pulse["lost"].to_numpy())
+        return begun.with_columns(
+            key=probed["key"],
+            sub=pl.lit(0, pl.UInt8),
+            due=pl.col("time").to_physical() + NO_ANSWER_NS,
+            lost=pl.Series(totals[beat], dtype=pl.UInt64),
+        ).select(WAITING_SCHEMA.names())
 
     def _decide(
         self,
@@ -205,7 +214,7 @@ class Contacts:
             on="key",
             how="left",
             maintain_order="left",
-        ).with_columns(silent=_noticed(waiting, pulse))
+        ).hstack(_noticed(waiting, pulse))
         in_time = (pl.col("end_row") < pl.col("silent")) | pl.col("silent").is_null()
         in_time = in_time & pl.col("end").is_not_null()
         ended = waiting.filter(in_time)
@@ -230,7 +239,7 @@ class Contacts:
                 decided_at(rows, ended["end"], ended["key"], ended["ending"], ended["stealth"]),
                 decided_at(rows, immediate["end"], immediate["key"], immediate["ending"]),
                 decided_at(rows, back["answer"], back["key"], pl.lit("TAKEN_BACK", OUTCOMES)),
-                silences(silent, silent["silent"]),
+                silences(silent, silent["silent"], silent["lost_by_then"]),
             ]
         )
         self._settle(outcomes)
@@ -252,8 +261,9 @@ class Contacts:
         )
 
 
-def _noticed(waiting: pl.DataFrame, pulse: pl.DataFrame) -> pl.Series:
-    """The row of the pulse at which each attempt's silence is noticed, null if not yet.
+def _noticed(waiting: pl.DataFrame, pulse: pl.DataFrame) -> pl.DataFrame:
+    """The row of the pulse at which each attempt's silence is noticed, null if not yet, as `silent`
+    with `lost_by_then`.
 
     It is the first one after the attempt by which its second has passed; the clock may have been
     ahead of the attempt already, if its record came late.
@@ -261,5 +271,5 @@ def _noticed(waiting: pl.DataFrame, pulse: pl.DataFrame) -> pl.Series:
     after = np.searchsorted(pulse["row"].to_numpy(), waiting["row"].to_numpy(), side="right")
     clock = pulse["clock"].to_physical().to_numpy()
     beat = np.maximum(np.searchsorted(clock, waiting["due"].to_numpy()), after)
-    passed = pl.Series(np.where(beat < pulse.height, beat, -1), dtype=pl.Int64)
-    return pulse["row"].gather(passed.replace(-1, None))
+    at = pl.Series(np.where(beat < pulse.height, beat, -1), dtype=pl.Int64).replace(-1, None)
+    return pulse.select(silent="row", lost_by_then="lost").select(pl.all().gather(at))

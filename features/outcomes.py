@@ -49,25 +49,31 @@ OUTCOME_SCHEMA: Final = schema_of(
         "protocol": PROTOCOLS,
         "stealth": pl.Boolean,
         "outcome": OUTCOMES,
+        "missing": pl.Int64,
         "key": pl.UInt64,
     }
 )
 """One row per outcome, in the order of the rows that decided them (`row`, then `sub`).
 
 `object` is the peer when it is a workload or a domain, else its address; `stealth` marks probes
-without SYN; `key` is the contact's, as `contact_keys` computes it.
+without SYN; `missing` is how many in a million events were lost while an UNANSWERED attempt waited,
+0 for others; `key` is the contact's, as `contact_keys` computes it.
 """
+
+_DECIDED: Final = ("outcome", "missing")  # what an attempt has not got yet
 
 NO_OUTCOMES: Final = OUTCOME_SCHEMA.to_frame()
 """What `Contacts.observe` returns once a stream is well known."""
 
 WAITING_SCHEMA: Final = schema_of(
     {
-        **{name: OUTCOME_SCHEMA[name] for name in OUTCOME_SCHEMA if name != "outcome"},
+        **{name: OUTCOME_SCHEMA[name] for name in OUTCOME_SCHEMA if name not in _DECIDED},
         "due": pl.Int64,
+        "lost": pl.UInt64,
     }
 )
-"""Attempts without an outcome yet; `due` (ns) is the moment from which they are UNANSWERED."""
+"""Attempts without an outcome yet; `due` (ns) is the moment from which they are UNANSWERED, `lost`
+how many events of the stream had been lost when they came."""
 
 
 def decided_at(
@@ -85,16 +91,23 @@ def decided_at(
     return decided.with_columns(
         key=keys,
         outcome=outcome,
+        missing=pl.lit(0, pl.Int64),
         sub=pl.lit(1, pl.UInt8),
         stealth=decided["stealth"] if stealth is None else stealth,
     ).select(OUTCOME_SCHEMA.names())
 
 
-def silences(waiting: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
-    """UNANSWERED outcomes of `WAITING_SCHEMA` whose second has passed, noticed at `rows`."""
+def silences(waiting: pl.DataFrame, rows: pl.Series, lost: pl.Series) -> pl.DataFrame:
+    """UNANSWERED outcomes of `WAITING_SCHEMA` whose second has passed, noticed at `rows`.
+
+    lost: how many events of the stream had been lost by then.
+    """
+    gone = lost.cast(pl.Int64) - waiting["lost"].cast(pl.Int64)
+    came = rows.cast(pl.Int64) - waiting["row"].cast(pl.Int64)
     return waiting.with_columns(
         row=rows,
         sub=pl.lit(0, pl.UInt8),
+        missing=gone * 1_000_000 // (gone + came),
         time=pl.col("due").cast(OUTCOME_SCHEMA["time"]),
         outcome=pl.lit("UNANSWERED", OUTCOMES),
     ).select(OUTCOME_SCHEMA.names())

@@ -47,6 +47,7 @@ class OutcomeWeights:
         self._habits = pl.DataFrame(
             {
                 "actor": actors["actor"],
+                "theta0": pl.Series(theta0, dtype=pl.Float64),
                 "failed": pl.Series([_failed(theta) for theta in theta0], dtype=pl.Int64),
                 "answered": pl.Series([_answered(theta) for theta in theta0], dtype=pl.Int64),
             }
@@ -63,8 +64,8 @@ class OutcomeWeights:
             .when(pl.col("protocol") == "ICMP")
             .then(0)
             .when((pl.col("protocol") == "UDP") & ~pl.col("stealth"))
-            .then(_UDP_SILENCE)
-            .otherwise("failed")
+            .then(_heard(pl.lit(_UDP_SILENCE)))
+            .otherwise(_heard(pl.col("failed")))
         )
         weight = (
             pl.when(pl.col("unused") & outcome.is_in(_FAILURES))
@@ -82,6 +83,7 @@ class OutcomeWeights:
         return (
             outcomes.join(self._habits, on="actor", how="left", maintain_order="left")
             .with_columns(
+                pl.col("theta0").fill_null(THETA0),
                 pl.col("failed").fill_null(_failed(THETA0)),
                 pl.col("answered").fill_null(_answered(THETA0)),
                 unused=unused.fill_null(False),
@@ -96,6 +98,21 @@ class OutcomeWeights:
                 .otherwise(outcome),
             )
         )
+
+
+def _heard(weight: pl.Expr) -> pl.Expr:
+    """The weight of a silence when some events were lost on the way, of which answers are a part.
+
+    With l the share lost, an answer goes missing with probability l: the ratio of silence given a
+    scanner to silence given a workload at work is (1 - theta1 + theta1 l) / (1 - theta0 + theta0
+    l). Where more was lost than came, silence says nothing.
+    """
+    lost, theta0 = pl.col("missing") / 1_000_000, pl.col("theta0")
+    left = ((1 - THETA1 + THETA1 * lost) / (1 - theta0 + theta0 * lost)).log()
+    whole = ((1 - THETA1) / (1 - theta0)).log()
+    share = pl.when(lost < 0.5).then(left / whole).otherwise(0)
+    thinned = (weight * share).round(0).cast(pl.Int64)
+    return pl.when(pl.col("missing") > 0).then(thinned).otherwise(weight)
 
 
 def _failed(theta0: float) -> int:

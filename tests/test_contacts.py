@@ -2,10 +2,11 @@
 
 import numpy as np
 import polars as pl
-from builders import oriented, pulse
+from builders import flows, normal, oriented, pulse
 
 from sidelong.features.bounds import Bounds
 from sidelong.features.contacts import Contacts
+from sidelong.features.sides import sides
 
 
 def outcomes(*told: str) -> list[str]:
@@ -88,3 +89,18 @@ def test_an_ended_stream_leaves_the_rest_unanswered() -> None:
     rows = oriented("0s a/x -> b/y:80 SYN")
     contacts.observe(rows, pulse(rows))
     assert contacts.finish(1)["outcome"].to_list() == ["UNANSWERED"]
+
+
+def test_what_was_lost_while_an_attempt_waited_is_told_with_its_silence() -> None:
+    rows = normal(
+        flows(
+            "0s LOST 7",
+            "0.5s a/x -> b/y:80 SYN",
+            "1s LOST 6",
+            "1.2s c/z -> b/y:80 ACK",
+            "2s c/z -> b/y:80 ACK",
+        )
+    )
+    found = Contacts(np.empty(0, np.uint64), Bounds()).observe(sides(rows), pulse(rows))
+    # From row 1 to row 4, three rows came and six events did not.
+    assert found["missing"].to_list() == [666_666]

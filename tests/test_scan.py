@@ -111,3 +111,25 @@ def test_what_the_search_path_makes_of_outside_names_is_no_guess() -> None:
         for n in range(50)
     ]
     assert alarms_after(*expanded) is None
+
+
+def lossy(attempts: int, lost: int) -> list[str]:
+    """Attempts that nobody answers, five a second, with so many events lost every second."""
+    told = []
+    for n in range(attempts):
+        told.append(f"{n / 5}s a/x -> b/y:{n + 1} SYN")
+        if n % 5 == 4:
+            told.append(f"{n / 5 + 0.1:.1f}s LOST {lost}")
+    return [*told, f"{attempts / 5 + 2}s c/z -> b/y:80 ACK"]
+
+
+def test_silence_counts_for_less_the_more_was_lost_on_the_way() -> None:
+    complete = alarms_after(*lossy(60, 0))
+    thinned = alarms_after(*lossy(60, 1))
+    assert complete == 5
+    assert thinned is not None
+    assert complete < thinned < 12
+
+
+def test_silence_where_more_was_lost_than_came_never_alarms() -> None:
+    assert alarms_after(*lossy(200, 12)) is None
