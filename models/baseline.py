@@ -83,7 +83,8 @@ class Baseline:
     @classmethod
     def empty(cls) -> "Baseline":
         """Knows nobody: the detectors fall back to their priors."""
-        return cls(**{name: schema.to_frame() for name, schema in TABLES.items()})  # type: ignore[arg-type]  # mypy: frames by name
+        tables: dict[str, Any] = {name: schema.to_frame() for name, schema in TABLES.items()}
+        return cls(**tables)
 
     @cached_property
     def contact_keys(self) -> NDArray[np.uint64]:
@@ -185,7 +186,7 @@ class Baseline:
     def read(cls, directory: Path) -> "Baseline":
         """Read a baseline as it was learnt. Errors: as `load`."""
         manifest = _read_manifest(directory)
-        tables = {}
+        tables: dict[str, Any] = {}
         for name, schema in TABLES.items():
             path = directory / f"{name}.parquet"
             try:

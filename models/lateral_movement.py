@@ -14,9 +14,10 @@ import numpy as np
 import polars as pl
 
 from sidelong.features.edges import EDGE
-from sidelong.features.sides import METADATA_ADDRESS, is_external, is_workload
+from sidelong.features.sides import METADATA_ADDRESS, is_external, principal
 from sidelong.models.evidence import ALERT, NO_EVIDENCE, PARTS, as_evidence, micro_nats
 from sidelong.models.rarity import Rarity
+from sidelong.models.sensitive_services import crosses_namespaces, sensitive_target
 
 __all__ = ["COMMON_PORTS", "LateralMovementDetector"]
 
@@ -38,40 +39,6 @@ IMPOSTOR: Final = micro_nats(5.0)
 
 FORBIDDEN: Final = ALERT
 """A person confirmed an incident in which the edge was used: no more is needed."""
-
-_ADMIN_PORTS: Final = {
-    22: "SSH",
-    23: "Telnet",
-    135: "DCE-RPC",
-    139: "NetBIOS",
-    445: "SMB",
-    2375: "Docker API",
-    2376: "Docker API",
-    2379: "etcd",
-    2380: "etcd",
-    3389: "RDP",
-    5900: "VNC",
-    5985: "WinRM",
-    5986: "WinRM",
-    6443: "Kubernetes API",
-    10250: "kubelet API",
-    10255: "kubelet API",
-}
-_DATA_PORTS: Final = {
-    1433: "SQL Server",
-    1521: "Oracle",
-    3306: "MySQL",
-    5432: "PostgreSQL",
-    5984: "CouchDB",
-    6379: "Redis",
-    7000: "Cassandra",
-    8086: "InfluxDB",
-    9042: "Cassandra",
-    9092: "Kafka",
-    9200: "Elasticsearch",
-    11211: "Memcached",
-    27017: "MongoDB",
-}
 
 # Looked up or synchronised by everybody; DNS has a detector of its own.
 COMMON_PORTS: Final = (53, 67, 68, 123, 137, 138, 1900, 5353, 5355)
@@ -97,20 +64,9 @@ class LateralMovementDetector:
         if rows.is_empty():
             return NO_EVIDENCE
         rows = self._rarity.of(rows)
-        here, there = (pl.col(side).str.extract(r"^([^/:]+)/") for side in ("actor", "peer"))
-        crossing = (here != there).fill_null(False)
-        named = is_workload(pl.col("actor")) & is_workload(pl.col("peer"))
         rows = rows.with_columns(
-            crossing=crossing,
-            target=pl.when(pl.col("peer_ip") == METADATA_ADDRESS)
-            .then(pl.lit("cloud metadata"))
-            .when(pl.col("peer") == "reserved:kube-apiserver")
-            .then(pl.lit("Kubernetes API"))
-            .when(pl.col("edge_port").is_in(list(_ADMIN_PORTS)))
-            .then(_name(_ADMIN_PORTS))
-            # A database is sensitive to strangers, not to its own namespace.
-            .when(pl.col("edge_port").is_in(list(_DATA_PORTS)) & (crossing | ~named))
-            .then(_name(_DATA_PORTS)),
+            crossing=crosses_namespaces(),
+            target=sensitive_target(pl.col("peer_ip")),
             denied=(pl.col("verdict") == "DROPPED").fill_null(False),
             impostor=_impostor(),
         )
@@ -163,7 +119,7 @@ class LateralMovementDetector:
                 "crossed",
             ),
             _part("policy_denied", pl.lit("denied"), pl.lit("allowed"), "refused"),
-            _part("identity", _principal(), pl.col("actor"), "impersonated"),
+            _part("identity", principal(), pl.col("actor"), "impersonated"),
             _part("confirmed_before", pl.lit("seen again"), pl.lit("forbidden"), "confirmed"),
         ]
         return rows.with_columns(
@@ -176,19 +132,10 @@ class LateralMovementDetector:
         )
 
 
-def _principal() -> pl.Expr:
-    """The actor's: the edge may be known by a reply alone."""
-    return pl.when("reply").then("dst_principal").otherwise("src_principal")
-
-
 def _impostor() -> pl.Expr:
     """The principal is a service account, and not one of the pod's own namespace."""
-    account = _principal().str.extract(r"^spiffe://[^/]+/ns/([^/]+)/sa/")
+    account = principal().str.extract(r"^spiffe://[^/]+/ns/([^/]+)/sa/")
     return (account != pl.col("actor").str.extract(r"^([^/:]+)/")).fill_null(False)
-
-
-def _name(ports: dict[int, str]) -> pl.Expr:
-    return pl.col("edge_port").replace_strict(ports, default=None, return_dtype=pl.String)
 
 
 def _part(feature: str, observed: pl.Expr, expected: pl.Expr, evidence: str) -> pl.Expr:

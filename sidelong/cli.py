@@ -98,6 +98,13 @@ def demo() -> int:
     required=True,
     help="Where to save what was learnt; a baseline that is already there is replaced.",
 )
+@option(
+    "--update",
+    heading="Learning",
+    is_flag=True,
+    help="Bring the baseline in DIR up to date instead, with traffic that nobody vouches for: what "
+    "is new is on trial, what is old fades, what alarms is not learnt.",
+)
 @FORMAT
 @PODS
 @KUBERNETES
@@ -105,6 +112,7 @@ def demo() -> int:
 def learn(
     inputs: Sequence[str],
     baseline: str,
+    update: bool,
     format: str | None,
     pods: str | None,
     kubernetes: bool,
@@ -118,6 +126,7 @@ def learn(
       sidelong learn monday.hubble.jsonl.zst --baseline shop.baseline
       sidelong learn 'captures/2026-11-*.pcap' --pods pods.json --baseline shop.baseline
       hubble observe -o jsonpb --last 100000 | sidelong learn - --baseline shop.baseline
+      sidelong learn tuesday.hubble.jsonl.zst --baseline shop.baseline --update
     """
     from sidelong.learn import learn
 
@@ -125,6 +134,7 @@ def learn(
         inputs,
         terminal=Terminal(),
         baseline=baseline,
+        update=update,
         format=format,
         pods=pods,
         kubernetes=kubernetes,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from sidelong.config import read_config
 from sidelong.errors import ConfigError, SourceError
@@ -10,12 +11,16 @@ from sidelong.ingest.merge import merged
 from sidelong.learning import Learning
 from sidelong.listing import headline
 from sidelong.models.baseline import Baseline, is_replaceable
+from sidelong.models.feedback import Feedback
+from sidelong.models.learning_speeds import Updated
 from sidelong.naming import named_by
 from sidelong.progress import Reading, total_bytes
 from sidelong.tally import Tally
-from sidelong.terminal import Terminal
+from sidelong.terminal import Terminal, plural
 
 __all__ = ["learn", "learnt"]
+
+_TOLD: Final = 10
 
 
 def learn(
@@ -27,17 +32,24 @@ def learn(
     pods: str | None = None,
     kubernetes: bool = False,
     config: str | None = None,
+    update: bool = False,
 ) -> int:
     """Learn a baseline from `inputs` and save it as the folder `baseline`; returns 0.
 
-    A baseline that is already there is replaced, anything else is left alone. Errors: ConfigError
-    for a folder that is something else or a pod map that cannot be used, SourceError for an input
-    that cannot be read or holds no flow.
+    A baseline that is already there is replaced, or with `update` brought up to date; anything else
+    is left alone. Errors: ConfigError for a folder that is something else or a pod map that cannot
+    be used, SourceError for an input that cannot be read or holds no flow.
     """
     folder = Path(baseline)
     _refuse_what_is_no_baseline(folder)
     model = learnt(
-        inputs, terminal=terminal, format=format, pods=pods, kubernetes=kubernetes, config=config
+        inputs,
+        terminal=terminal,
+        format=format,
+        pods=pods,
+        kubernetes=kubernetes,
+        config=config,
+        before=folder if update else None,
     )
     model.save(folder)
     terminal.say(f"saved as {folder}; use it with --baseline {folder}")
@@ -52,20 +64,27 @@ def learnt(
     pods: str | None = None,
     kubernetes: bool = False,
     config: str | None = None,
+    before: Path | None = None,
 ) -> Baseline:
-    """The baseline of `inputs`; says on the terminal what went into it."""
+    """The baseline of `inputs`, or that in the folder `before` brought up to date with them.
+
+    Says on the terminal what went into it. Errors: as `learn`.
+    """
     settings = read_config(config)
+    learning_from = Baseline.read(before) if before else None
+    said = Feedback.read(before) if before else Feedback()
     sources = open_inputs(inputs, format, settings)
     tally = Tally()
     with (
         named_by(pods, kubernetes, settings.kubernetes, terminal) as names,
         Reading(terminal, tally, "learning", total_bytes(sources)) as reading,
     ):
-        learning = Learning(pods=names)
+        learning = Learning(names, learning_from, said)
         for batch in tally.counted(merged(sources)):
             learning.observe(batch.flows)
             reading.update()
-        model = learning.finish()
+        drift = learning.update() if before else None
+        model = drift.baseline if drift else learning.finish()
     terminal.bad_rows(tally.bad.count, tally.bad.samples)
     if not tally.flows:
         raise SourceError(
@@ -73,12 +92,31 @@ def learnt(
             hint="give a capture that holds traffic, or say what it is with --format",
         )
     terminal.tell(_sentence(model, tally))
+    if drift:
+        _show(drift, terminal)
     left_out = [one for one in learning.incidents.values() if one.severity != "info"]
     if left_out:
         terminal.say("what led to these incidents was not learnt; are they ordinary here?")
         for incident in left_out:
             terminal.say(f"  {headline(incident).plain}")
     return model
+
+
+def _show(drift: Updated, terminal: Terminal) -> None:
+    """What changed since the baseline was learnt, so that nobody need take it on trust."""
+    for edges, what in (
+        (drift.joined, "joined: used in three separate hours, or over a day"),
+        (drift.trial, "on trial: new, and nobody vouches for them yet"),
+        (drift.withheld, "held back: new, but of workloads that had incidents"),
+        (drift.forgotten, "forgotten: not used for a long time"),
+    ):
+        if edges.is_empty():
+            continue
+        terminal.tell(f"{plural(edges.height, 'edge')} {what}")
+        for actor, peer, port, protocol in edges.head(_TOLD).iter_rows():
+            terminal.tell(f"  {actor} -> {peer}:{port or 'dynamic'}/{protocol}")
+        if edges.height > _TOLD:
+            terminal.tell(f"  and {edges.height - _TOLD:,} more")
 
 
 def _refuse_what_is_no_baseline(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Learning a baseline from traffic that somebody vouches for.
 
-The detectors run along without a baseline: what they hold against an actor is not learnt from it.
+The detectors run along, with the baseline that is to be brought up to date if there is one: what
+they hold against an actor is not learnt from it.
 """
 
 from datetime import timedelta
@@ -11,17 +12,29 @@ from sidelong.alerts.incident import Incident
 from sidelong.ingest.podmap import PodMaps
 from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import SILENCE_NS
+from sidelong.models.feedback import Feedback
 from sidelong.models.habits import TROUBLE_SCHEMA, Habits
+from sidelong.models.learning_speeds import Updated, updated
 from sidelong.pipeline import Pipeline
 
 __all__ = ["Learning"]
 
 
 class Learning:
-    """Flows in, a baseline out. `incidents` are those found on the way, latest state of each."""
+    """Flows in, a baseline out. `incidents` are those found on the way, latest state of each.
 
-    def __init__(self, pods: PodMaps | None = None) -> None:
-        self._pipeline = Pipeline(pods=pods)
+    before: a baseline as it was learnt (`Baseline.read`), which `update` then adds to. feedback:
+    what people said of it, heeded in judging and not learnt.
+    """
+
+    def __init__(
+        self,
+        pods: PodMaps | None = None,
+        before: Baseline | None = None,
+        feedback: Feedback = Feedback(),  # noqa: B008, a frozen value
+    ) -> None:
+        self._before = before or Baseline.empty()
+        self._pipeline = Pipeline(self._before.heeding(feedback), pods=pods)
         self._habits = Habits()
         self.incidents: dict[str, Incident] = {}
 
@@ -38,12 +51,20 @@ class Learning:
         self._note(self._pipeline.finish())
         return self._habits.baseline(self._trouble())
 
+    def update(self) -> Updated:
+        """The baseline before with what was seen since, once there are no more flows."""
+        since = self.finish()
+        troubled = self._trouble().filter(pl.col("domain").is_null())["actor"].unique()
+        return updated(self._before, since, troubled)
+
     def _note(self, incidents: list[Incident]) -> None:
         self.incidents.update((incident.id, incident) for incident in incidents)
 
     def _trouble(self) -> pl.DataFrame:
         rows = []
         for incident in self.incidents.values():
+            if incident.kind == "anomaly":
+                continue  # strange, and no more: what is new would never be learnt
             since, until = incident.first_seen, incident.last_seen
             until += timedelta(microseconds=SILENCE_NS // 1_000)
             domains = [target.domain for target in incident.objects]

@@ -102,7 +102,7 @@ def known(edges: Mapping[str, int], *, days: float = 2) -> Baseline:
 
     days: how long it watched.
     """
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for told, seconds in edges.items():
         match = _EDGE.match(told)
         assert match, f"cannot read {told!r}"
