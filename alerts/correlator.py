@@ -86,6 +86,11 @@ class Correlator:
         """Evidence dropped because there was too much at once."""
         return self._ledger.evicted + self._watermark.evicted + self._shared_domains.evicted
 
+    @property
+    def open_incidents(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def consume(self, evidence: pl.DataFrame, pulse: pl.DataFrame) -> list[Incident]:
         """The incidents that this evidence opens or grows, in the order of the deciding rows.
 
