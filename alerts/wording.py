@@ -169,7 +169,8 @@ def _lateral(totals: Totals) -> str:
     did = "tried to connect" if denied else "connected"
     known = what["new_edge"]["expected"] if "new_edge" in what else "its habits are not known"
     more = f", then to {len(totals.targets) - 1} more" if len(totals.targets) > 1 else ""
-    return f"{_who(totals)} {did} to {where}{told} for the first time{more}; {known}."
+    when = "again, a day later" if "STILL_USED" in totals.reasons else "for the first time"
+    return f"{_who(totals)} {did} to {where}{told} {when}{more}; {known}."
 
 
 def _who(totals: Totals) -> str:

@@ -46,6 +46,9 @@ def service_keys(rows: pl.DataFrame) -> NDArray[np.uint64]:
 class Edges:
     """Finds edges that neither the baseline nor the stream so far has used.
 
+    To be used is not enough to become ordinary: an edge is told again a day later, if it is still
+    in use, for whoever holds that it should not be.
+
     An attempt uses an edge when the service is known to exist, when it is answered, or when policy
     denies it; a probe of a port where nothing listens makes no edge, it is a matter of scanning.
 
@@ -57,7 +60,7 @@ class Edges:
     ) -> None:
         self._known = known
         self._services = services
-        self._table = Table({}, capacity=bounds.edges, ttl_ns=30 * _DAY_NS)
+        self._table = Table({"told": np.int64}, capacity=bounds.edges, ttl_ns=30 * _DAY_NS)
 
     @property
     def evicted(self) -> int:
@@ -67,7 +70,8 @@ class Edges:
     def observe(self, oriented: pl.DataFrame) -> pl.DataFrame:
         """The first use of each new edge, with `edge_port` and `edge`, its key, in stream order.
 
-        Takes rows of `sides`.
+        Also, with `again` true, the first use a day or more after an edge was told. Takes rows of
+        `sides`.
         """
         rows = with_edge_port(oriented)
         rows = rows.with_columns(edge=pl.Series(edge_keys(rows), dtype=pl.UInt64))
@@ -75,14 +79,26 @@ class Edges:
         if not rows.is_empty():
             rows = rows.filter(self._is_use(rows))
         if rows.is_empty():
-            return rows
-        used = rows.group_by("edge", maintain_order=True).agg(
-            pl.all().first(), last=pl.col("time").max().to_physical()
+            return rows.with_columns(again=pl.lit(False))
+        found = self._table.find(rows["edge"].to_numpy())
+        clock = rows["clock"].to_physical().to_numpy()
+        due = (found < 0) | (clock >= self._table.get("told", found, 0) + _DAY_NS)
+        rows = rows.with_columns(
+            again=pl.Series(found >= 0, dtype=pl.Boolean), due=pl.Series(due, dtype=pl.Boolean)
         )
-        found = self._table.find(used["edge"].to_numpy())
-        seen = self._table.get("seen", found, 0)
-        self._table.put(used["edge"].to_numpy(), seen=np.maximum(seen, used["last"].to_numpy()))
-        return used.filter(pl.Series(found < 0, dtype=pl.Boolean)).drop("last")
+        self._remember(rows)
+        return rows.filter("due").drop("due").unique("edge", keep="first", maintain_order=True)
+
+    def _remember(self, rows: pl.DataFrame) -> None:
+        used = rows.group_by("edge", maintain_order=True).agg(
+            seen=pl.col("time").max().to_physical(),
+            told=pl.col("clock").filter("due").first().to_physical(),
+        )
+        keys = used["edge"].to_numpy()
+        found = self._table.find(keys)
+        told = used["told"].fill_null(pl.Series(self._table.get("told", found, 0)))
+        seen = np.maximum(self._table.get("seen", found, 0), used["seen"].to_numpy())
+        self._table.put(keys, seen=seen, told=told.to_numpy())
 
     def _is_use(self, rows: pl.DataFrame) -> pl.Expr:
         exists = pl.Series(is_member(service_keys(rows), self._services), dtype=pl.Boolean)

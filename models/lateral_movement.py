@@ -81,10 +81,16 @@ class LateralMovementDetector:
                 object="peer",
                 object_ip="peer_ip",
                 port="port",
-                reason=pl.when("denied").then(pl.lit("DENIED")).otherwise(pl.lit("NEW_EDGE")),
+                reason=pl.when("denied")
+                .then(pl.lit("DENIED"))
+                .when("again")
+                .then(pl.lit("STILL_USED"))
+                .otherwise(pl.lit("NEW_EDGE")),
                 level="log_evidence",
                 decisive=pl.col("log_evidence") >= ALERT,
-            )
+                # What alarmed by itself alarms once a day while it is used and nobody says that it
+                # is ordinary: to be repeated makes it no better.
+            ).filter(~pl.col("again") | pl.col("decisive"))
         )
 
     def _weigh(self, rows: pl.DataFrame) -> pl.DataFrame:

@@ -74,5 +74,5 @@ class ResolverBypassDetector:
                 level=pl.col("rarity") + _UNUSUAL,
                 decisive=pl.col("rarity") + _UNUSUAL >= ALERT,
                 parts=pl.concat_list(part).cast(PARTS),
-            )
+            ).filter(~pl.col("again") | pl.col("decisive"))
         )

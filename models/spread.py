@@ -49,7 +49,9 @@ class SpreadDetector:
 
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
         """Evidence from new edges (`Edges.observe`)."""
-        rows = new_edges.filter(~is_external(pl.col("peer")), pl.col("actor").is_in(self._known))
+        rows = new_edges.filter(
+            ~pl.col("again"), ~is_external(pl.col("peer")), pl.col("actor").is_in(self._known)
+        )
         if rows.is_empty():
             return NO_EVIDENCE
         rows = rows.join(self._calling, on=list(_SERVICE), how="anti", maintain_order="left")

@@ -26,7 +26,7 @@ def edges(*, known: str | None = None, service: str | None = None, most: int = 1
 
 def first_uses(of: Edges, *told: str) -> list[int]:
     """The rows, by number, that use an edge for the first time."""
-    return of.observe(oriented(*told))["row"].to_list()
+    return of.observe(oriented(*told)).filter(~pl.col("again"))["row"].to_list()
 
 
 def moment_ns(told: str) -> int:
@@ -150,3 +150,10 @@ def test_a_restored_memory_knows_its_edges() -> None:
 def test_ping_makes_an_edge_without_a_port() -> None:
     ping = oriented("0s a/x <- b/y UDP").with_columns(protocol=pl.lit("ICMP", PROTOCOLS))
     assert edges().observe(ping)["edge_port"].to_list() == [0]
+
+
+def test_an_edge_that_stays_in_use_is_told_again_every_day() -> None:
+    of = edges()
+    rows = oriented(*(f"{n * 3_600}s a/x <- b/y:80 SYN-ACK" for n in range(50)))
+    told = pl.concat([of.observe(rows[n : n + 1]) for n in range(50)])
+    assert told.select("row", "again").rows() == [(0, False), (24, True), (48, True)]

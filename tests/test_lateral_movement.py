@@ -2,7 +2,7 @@
 
 import polars as pl
 import pytest
-from builders import flows, incidents, known, observed
+from builders import START, flows, incidents, known, observed
 
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
@@ -173,3 +173,27 @@ def test_an_edge_is_new_once() -> None:
 
 def test_an_edge_of_the_baseline_is_not_new() -> None:
     assert judged(reached("shop/s0:80")).is_empty()
+
+
+def test_what_alarms_by_itself_alarms_once_a_day_while_it_is_used() -> None:
+    hourly = [
+        told
+        for n in range(50)
+        for told in (
+            f"{n * 3_600}s shop/web -> data/db:5432 SYN",
+            f"{n * 3_600 + 0.01}s shop/web <- data/db:5432 SYN-ACK",
+        )
+    ]
+    opened = [one for one in incidents(flows(*hourly), CLUSTER) if one.status == "open"]
+    hours = [(one.detected_at - START).total_seconds() / 3_600 for one in opened]
+    assert hours == [0, 24, 48]
+    assert "again, a day later" in opened[1].summary
+
+
+def test_what_does_not_alarm_by_itself_is_ordinary_to_the_stream_once_it_was_used() -> None:
+    detectors = Detectors(CLUSTER)
+    weak = [
+        observed(detectors, flows(f"{day * 86_400}s shop/web -> data/db:80 DENIED"))
+        for day in (0, 2)
+    ]
+    assert [frame.filter(kind="lateral_movement").height for frame in weak] == [1, 0]
