@@ -92,6 +92,21 @@ def test_a_module_has_one_subject(module: Path) -> None:
     assert module.stem not in {"utils", "helpers", "manager", "common", "misc", "data", "process"}
 
 
+@pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_transport_knows_the_client_of_kafka(module: Path) -> None:
+    """So that another client would cost only those modules."""
+    if module.parent.name == "ingest" and module.stem.startswith("kafka_"):
+        return
+    for node in ast.walk(ast.parse(module.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        assert not any(name.partition(".")[0] == "kafka" for name in names)
+
+
 def test_no_tracked_file_names_a_package_registry() -> None:
     # In halves, or this file would be the one that does.
     halves = [
