@@ -193,7 +193,7 @@ def test_what_alarms_by_itself_alarms_once_a_day_while_it_is_used() -> None:
 def test_what_does_not_alarm_by_itself_is_ordinary_to_the_stream_once_it_was_used() -> None:
     detectors = Detectors(CLUSTER)
     weak = [
-        observed(detectors, flows(f"{day * 86_400}s shop/web -> data/db:80 DENIED"))
+        observed(detectors, flows(f"{day * 86_400}s shop/web -> shop/other:80 DENIED"))
         for day in (0, 2)
     ]
     assert [frame.filter(kind="lateral_movement").height for frame in weak] == [1, 0]
