@@ -4,9 +4,13 @@ At these defaults a flood of all kinds at once stays below 400 MiB. What is beyo
 the next event-time tick, the longest unused first, and is counted as evicted.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import Final
 
 __all__ = ["Bounds"]
+
+_ITSELF_MEGABYTES: Final = 200  # of a process that remembers nothing yet
+_FULL_MEGABYTES: Final = 400  # of what the defaults may come to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,12 @@ class Bounds:
     tried: int = 500_000
     """Paths and service names of the last 24 hours."""
 
+    windows: int = 200_000
+    """Edges, and as many pairs of pod and domain, in windows that are open."""
+
+    beginnings: int = 500_000
+    """Moments of the last hour at which something began, of edges and as many of lookups."""
+
     ledger: int = 100_000
     """Rows of evidence that belong to no incident yet."""
 
@@ -40,7 +50,11 @@ class Bounds:
     workloads: int = 50_000
     """Workloads that are part of a story or end a chain."""
 
-    def scaled(self, share: float) -> "Bounds":
-        """So much of each, for a part of a stream or for less memory; at least one row."""
-        counts = {one.name: max(1, int(getattr(self, one.name) * share)) for one in fields(self)}
-        return replace(self, **counts)
+    @classmethod
+    def within(cls, megabytes: float, parts: int = 1) -> "Bounds":
+        """Bounds for a process that may have so much memory, for each of `parts` equal parts of a
+        stream; at least a hundredth of the defaults each, and at most four times as much."""
+        share = (megabytes - _ITSELF_MEGABYTES) / _FULL_MEGABYTES / parts
+        share = min(4.0, max(0.01, share))
+        counts = {one.name: int(getattr(cls, one.name) * share) for one in fields(cls)}
+        return cls(**counts)

@@ -1,24 +1,21 @@
 """Live telemetry, or files, into a folder of Parquet that goes on where it ended."""
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 from rich.text import Text
 
 from sidelong.collector import Collector, Feed
-from sidelong.config import Config, read_config
+from sidelong.config import read_config
 from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.durations import length
 from sidelong.ingest.flow_folder import FlowFolder
-from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.live import is_url
 from sidelong.progress import Reading, total_bytes
-from sidelong.resuming import gone, live_feed, recorded_feed, resume
+from sidelong.resuming import gone, lanes_of, resume
+from sidelong.signals import stop_by_signal
 from sidelong.terminal import Terminal, plural
 
 __all__ = ["collect"]
@@ -51,7 +48,7 @@ def collect(
     kept = length(chosen.keep, "--keep") if chosen.keep else None
     seconds = length(duration, "--for").total_seconds() if duration else None
     folder = _target(to, inputs)
-    lanes = _lanes(inputs, format, settings)
+    lanes = lanes_of(inputs, format, settings)
     with FlowFolder(folder, free_bytes=chosen.free_megabytes << 20) as sink:
         feeds = [feed for lane in lanes for feed in lane]
         sink.forget(gone(sink.state.sources))
@@ -68,7 +65,7 @@ def collect(
             terminal, collector.tally, "collecting", total_bytes([feed.source for feed in feeds])
         )
         try:
-            with _stop_by_signal() as stop, reading:
+            with stop_by_signal() as stop, reading:
                 collector.run(
                     stop,
                     seconds=seconds,
@@ -107,40 +104,6 @@ def _target(to: str, inputs: Sequence[str]) -> Path:
                 hint="name another folder with --to",
             )
     return folder
-
-
-def _lanes(inputs: Sequence[str], format: str | None, settings: Config) -> list[list[Feed]]:
-    """What is read at the same time: each live source, and all files one after the other."""
-    files = [path for path in inputs if not is_url(path)]
-    lanes = []
-    for url in dict.fromkeys(inputs):
-        if is_url(url):
-            lanes.append([live_feed(source) for source in open_inputs([url], None, settings)])
-    if files:
-        lanes.append([recorded_feed(source) for source in open_inputs(files, format, settings)])
-    return lanes
-
-
-@contextmanager
-def _stop_by_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal does what it always did."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may say what signals do
-        return
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-
-    def ended(number: int, _: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)] or signal.SIG_DFL)
-
-    for one in before:
-        signal.signal(one, ended)
-    try:
-        yield stop
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler or signal.SIG_DFL)
 
 
 def _line(collector: Collector) -> Text:

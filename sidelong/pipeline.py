@@ -59,6 +59,16 @@ class Pipeline:
         """State dropped for want of room; above zero, sight is narrowed."""
         return self._stream.evicted + self._detectors.evicted + self._correlator.evicted
 
+    @property
+    def clock_ns(self) -> int:
+        """Where event time stands, in nanoseconds of the epoch; 0 before the first row."""
+        return self._stream.clock_ns
+
+    @property
+    def open_incidents(self) -> int:
+        """How many are open."""
+        return self._correlator.open_incidents
+
     def process(self, flows: pl.DataFrame) -> list[Incident]:
         """The incidents that these flows open, grow or close, in order.
 

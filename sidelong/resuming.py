@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,12 +10,15 @@ import msgspec
 
 from sidelong.collector import Feed
 from sidelong.ingest.flow_folder import FlowFolder, SourceState
+from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.known_rows import KnownRows
 from sidelong.ingest.line_files import LineFile
+from sidelong.ingest.live import is_url
 from sidelong.ingest.pcap import PcapFile
+from sidelong.ingest.settings import InputSettings
 from sidelong.ingest.source import Source
 
-__all__ = ["gone", "live_feed", "recorded_feed", "resume"]
+__all__ = ["gone", "lanes_of", "live_feed", "recorded_feed", "resume"]
 
 _NS: Final = 1_000_000_000
 _A_TIME: Final = 10**18  # positions beyond are nanoseconds: 2001 and later
@@ -24,6 +27,20 @@ _HEAD_BYTES: Final = 4_096
 _APPENDED: Final = (LineFile, PcapFile)
 """Files whose positions still hold when something was appended. Others are read in another order
 than they were written."""
+
+
+def lanes_of(
+    inputs: Sequence[str], format: str | None, settings: InputSettings
+) -> list[list[Feed]]:
+    """What is read at the same time: each live source, and all files one after the other."""
+    files = [path for path in inputs if not is_url(path)]
+    lanes = []
+    for url in dict.fromkeys(inputs):
+        if is_url(url):
+            lanes.append([live_feed(source) for source in open_inputs([url], None, settings)])
+    if files:
+        lanes.append([recorded_feed(source) for source in open_inputs(files, format, settings)])
+    return lanes
 
 
 def live_feed(source: Source) -> Feed:

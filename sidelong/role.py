@@ -52,13 +52,15 @@ class Unrecoverable(ConfigError):
 class Surroundings:
     """What every role is built with.
 
-    say: tells a person, in the log, what happened to the role of that name. stop: set when the
+    path: the file of `config`, for whatever reads it again. say: tells a person, in the log, what
+    happened to the role. stop: set when the
     service ends; whatever waits longer than a second waits for it too. observe: takes one duration
     in seconds for the histogram of that name.
     """
 
     config: Config
     say: Callable[[str], None]
+    path: str | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     observe: Callable[[str, float], None] = lambda _name, _seconds: None
 

@@ -7,7 +7,7 @@ outbox; a role that fails is thrown away whole, and its successor goes on from t
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sidelong.config import Config
@@ -30,8 +30,8 @@ _GRACE_SECONDS: Final = 2.0  # for what cannot be interrupted
 class Service:
     """Runs roles until `stop` is set, or one of them cannot go on.
 
-    builders: how to build each role. stop: ends it. first_pause: seconds before a role that failed
-    is built anew; each time twice as long, up to half a minute.
+    builders: how to build each role. path: the file of `config`. stop: ends it. first_pause:
+    seconds before a role that failed is built anew; each time twice as long, up to half a minute.
     """
 
     def __init__(
@@ -42,13 +42,21 @@ class Service:
         stop: threading.Event,
         vitals: Vitals,
         metrics: Metrics,
+        path: str | None = None,
         first_pause: float = _FIRST_PAUSE,
     ) -> None:
         self._stop = stop
         self._vitals = vitals
         self._drain_seconds = config.service.drain_seconds
         self._keepers = [
-            _Keeper(name, build, config, stop, vitals, metrics, first_pause)
+            _Keeper(
+                name,
+                build,
+                Surroundings(config, _teller(name), path, stop, metrics.observer(name)),
+                vitals,
+                metrics,
+                first_pause,
+            )
             for name, build in builders.items()
         ]
 
@@ -93,21 +101,18 @@ class _Keeper(threading.Thread):
         self,
         name: str,
         build: RoleBuilder,
-        config: Config,
-        stop: threading.Event,
+        surroundings: Surroundings,
         vitals: Vitals,
         metrics: Metrics,
         first_pause: float,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._build = build
-        self._stop_all = stop
+        self._surroundings = surroundings
+        self._stop_all = surroundings.stop
         self._vitals = vitals
         self._metrics = metrics
         self._first_pause = first_pause
-        self._surroundings = Surroundings(
-            config, say=self._say, stop=stop, observe=metrics.observer(name)
-        )
         self._role: Role | None = None
         self._begun = False  # whether the role was ever built
         self.ending = threading.Event()  # set once `deadline` is
@@ -162,7 +167,7 @@ class _Keeper(threading.Thread):
     def _fail(self, error: Exception, pause: float) -> None:
         why = error.problem if isinstance(error, SidelongError) else repr(error)
         if self._stop_all.is_set():
-            self._say(f"could not end cleanly: {why}")
+            self._surroundings.say(f"could not end cleanly: {why}")
             return
         self._vitals.down(self.name, why)
         self._metrics.count("restarts", self.name)
@@ -182,5 +187,6 @@ class _Keeper(threading.Thread):
         self._vitals.ended(self.name, self.failure.problem)
         self._stop_all.set()
 
-    def _say(self, text: str) -> None:
-        _log.info("%s", text, extra={"role": self.name})
+
+def _teller(name: str) -> Callable[[str], None]:
+    return lambda text: _log.info("%s", text, extra={"role": name})
