@@ -26,7 +26,7 @@ from sidelong.ingest.text_values import (
     protocol_of,
 )
 
-__all__ = ["Goflow2Lines"]
+__all__ = ["GOFLOW2", "Goflow2Lines"]
 
 _TIMES: Final = ("time_flow_start_ns", "time_flow_end_ns", "time_received_ns")
 _FIELDS: Final = (
@@ -40,7 +40,7 @@ _MOST: Final = 1 << 31  # packets, or a rate: their product fits 64 bits
 
 def Goflow2Lines() -> FlatJson:  # stands for a class
     """Decodes lines of goflow2's JSON. Use as a context manager."""
-    return FlatJson(Format(_FIELDS, _records, "record of goflow2"))
+    return FlatJson(GOFLOW2)
 
 
 def _records(rows: pl.DataFrame) -> Records:
@@ -102,3 +102,7 @@ def _flows(rows: pl.DataFrame) -> pl.DataFrame:
             lost=pl.when(unseen > 0).then(unseen),
         )
     )
+
+
+GOFLOW2: Final = Format(_FIELDS, _records, "record of goflow2")
+"""The format of its records; every column text."""

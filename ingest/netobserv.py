@@ -25,7 +25,7 @@ from sidelong.ingest.text_values import (
     protocol_of,
 )
 
-__all__ = ["NetObservLines"]
+__all__ = ["NETOBSERV", "NetObservLines"]
 
 _ENDS: Final = ("Src", "Dst")
 _DNS: Final = ("DnsName", "DnsFlags", "DnsFlagsResponseCode", "DnsLatencyMs")
@@ -56,7 +56,7 @@ _RCODES: Final = {
 
 def NetObservLines() -> FlatJson:  # stands for a class
     """Decodes lines of NetObserv's JSON. Use as a context manager."""
-    return FlatJson(_FORMAT)
+    return FlatJson(NETOBSERV)
 
 
 def _records(rows: pl.DataFrame) -> Records:
@@ -239,4 +239,5 @@ def _with_lookups(flows: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     return told.sort("at", maintain_order=True).drop("at")
 
 
-_FORMAT: Final = Format(_FIELDS, _records, "record of NetObserv")
+NETOBSERV: Final = Format(_FIELDS, _records, "record of NetObserv")
+"""The format of its records; every column text."""

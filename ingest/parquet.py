@@ -19,17 +19,18 @@ from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.schema import FLOW_SCHEMA, conform
 from sidelong.ingest.source import BadRows, Batch
 
-__all__ = ["ParquetFile", "encoded", "write_flows"]
+__all__ = ["STORED", "ParquetFile", "check_columns", "encoded", "stored_flows", "write_flows"]
 
 _SAMPLES: Final = 5
 _YEARS: Final = (1990, 2099)
 _BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
-_STORED: Final = pl.Schema(
+STORED: Final = pl.Schema(
     {
         name: pl.String() if isinstance(dtype, pl.Enum) else dtype
         for name, dtype in FLOW_SCHEMA.items()
     }
 )
+"""`FLOW_SCHEMA` as it is kept: its enumerations as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class ParquetFile:
                 f"{self.name} is no Parquet or Arrow file that can be read: {_first_line(error)}",
                 hint="write it anew, or say what it is with --format",
             ) from error
-        self._check(schema)
+        check_columns(schema, self.name)
         known = stored.select(name for name in FLOW_SCHEMA if name in schema)
         for start in range(since, total, self.rows_per_batch):
             end = min(start + self.rows_per_batch, total)
@@ -95,47 +96,57 @@ class ParquetFile:
             return pl.scan_ipc(self.path, glob=False, hive_partitioning=False)
         return pl.read_ipc_stream(self.path).lazy()
 
-    def _check(self, schema: pl.Schema) -> None:
-        found = schema.names()
-        if "time" not in found or not {"src_ip", "src"} & set(found):
-            raise SourceError(
-                f"{self.name} holds no flows: its columns are {', '.join(found[:12]) or 'none'}",
-                hint="it needs time, and src_ip or src",
-            )
-        if not isinstance(schema["time"], pl.Datetime):
-            raise SourceError(
-                f"{self.name} has {schema['time']} in its column time, which needs timestamps",
-                hint="convert the column to a timestamp in UTC",
-            )
-        for name, dtype in schema.items():
-            if name in FLOW_SCHEMA and not _alike(dtype, FLOW_SCHEMA[name]):
-                raise SourceError(
-                    f"{self.name} has {dtype} in its column {name}, not {FLOW_SCHEMA[name]}",
-                    hint="give one value a row, and a list of them in dns_answers",
-                )
-
     def _decode(self, known: pl.LazyFrame, start: int, end: int) -> tuple[pl.DataFrame, BadRows]:
         try:
-            stored = known.slice(start, end - start).collect()
-            flows = stored.select(_cast(name, dtype) for name, dtype in stored.schema.items())
+            return stored_flows(known.slice(start, end - start).collect(), self.name, start)
         except _BROKEN as error:
             where = f"{self.name}, rows {start:,} to {end - 1:,}"
             return FLOW_SCHEMA.to_frame(), BadRows(
                 end - start, (f"{where} cannot be decoded: {_first_line(error)}",)
             )
-        strict = [name for name in stored.columns if not isinstance(FLOW_SCHEMA[name], pl.Enum)]
-        lost = [stored[name].is_not_null() & flows[name].is_null() for name in strict]
-        misfits = pl.DataFrame(lost).with_columns(time=flows["time"].is_null())
-        bad = misfits.select(pl.any_horizontal(pl.all())).to_series()
-        rows = bad.arg_true()
-        if not len(rows):
-            return conform(flows), BadRows()
-        samples = []
-        for row in rows.head(_SAMPLES):
-            column = next(name for name in misfits.columns if misfits[name][row])
-            value = ascii(stored[column][row])[:40]
-            samples.append(f"{self.name}, row {start + row:,}: its {column} is {value}")
-        return conform(flows.filter(~bad)), BadRows(len(rows), tuple(samples))
+
+
+def check_columns(schema: pl.Schema, name: str) -> None:
+    """Errors: SourceError when columns of this schema hold no flows; `name` is for the message."""
+    found = schema.names()
+    if "time" not in found or not {"src_ip", "src"} & set(found):
+        raise SourceError(
+            f"{name} holds no flows: its columns are {', '.join(found[:12]) or 'none'}",
+            hint="it needs time, and src_ip or src",
+        )
+    if not isinstance(schema["time"], pl.Datetime):
+        raise SourceError(
+            f"{name} has {schema['time']} in its column time, which needs timestamps",
+            hint="convert the column to a timestamp in UTC",
+        )
+    for column, dtype in schema.items():
+        if column in FLOW_SCHEMA and not _alike(dtype, FLOW_SCHEMA[column]):
+            raise SourceError(
+                f"{name} has {dtype} in its column {column}, not {FLOW_SCHEMA[column]}",
+                hint="give one value a row, and a list of them in dns_answers",
+            )
+
+
+def stored_flows(stored: pl.DataFrame, name: str, start: int = 0) -> tuple[pl.DataFrame, BadRows]:
+    """Flows in `FLOW_SCHEMA` out of columns that `check_columns` lets pass, all of them ours.
+
+    What does not fit is counted and left out. name, and start, the number of the first row, are for
+    the samples. Errors: polars' own for what it cannot convert at all.
+    """
+    flows = stored.select(_cast(column, dtype) for column, dtype in stored.schema.items())
+    strict = [column for column in stored.columns if not isinstance(FLOW_SCHEMA[column], pl.Enum)]
+    lost = [stored[column].is_not_null() & flows[column].is_null() for column in strict]
+    misfits = pl.DataFrame(lost).with_columns(time=flows["time"].is_null())
+    bad = misfits.select(pl.any_horizontal(pl.all())).to_series()
+    rows = bad.arg_true()
+    if not len(rows):
+        return conform(flows), BadRows()
+    samples = []
+    for row in rows.head(_SAMPLES):
+        wrong = next(column for column in misfits.columns if misfits[column][row])
+        value = ascii(stored[wrong][row])[:40]
+        samples.append(f"{name}, row {start + row:,}: its {wrong} is {value}")
+    return conform(flows.filter(~bad)), BadRows(len(rows), tuple(samples))
 
 
 def _alike(stored: pl.DataType, wanted: pl.DataType) -> bool:
@@ -180,7 +191,7 @@ def write_flows(frames: Iterable[pl.DataFrame], path: str | os.PathLike[str]) ->
         try:
             for frame in frames:
                 written += frame.height
-                yield conform(frame).cast(_STORED)
+                yield conform(frame).cast(STORED)
         except BaseException as error:
             failed.append(error)  # polars would make it one of its own
             raise
@@ -191,7 +202,7 @@ def write_flows(frames: Iterable[pl.DataFrame], path: str | os.PathLike[str]) ->
         raise _not_writable(target, error) from error
     os.close(descriptor)
     try:
-        source = register_io_source(stored, schema=_STORED)
+        source = register_io_source(stored, schema=STORED)
         source.sink_parquet(draft, maintain_order=True, sync_on_close="data")
         os.chmod(draft, 0o666 & ~_umask())
         os.replace(draft, target)
@@ -207,7 +218,7 @@ def write_flows(frames: Iterable[pl.DataFrame], path: str | os.PathLike[str]) ->
 def encoded(flows: pl.DataFrame) -> bytes:
     """Flows in `FLOW_SCHEMA` as a Parquet file in memory, its size known before it is written."""
     whole = io.BytesIO()
-    conform(flows).cast(_STORED).write_parquet(whole, compression="zstd", statistics=True)
+    conform(flows).cast(STORED).write_parquet(whole, compression="zstd", statistics=True)
     return whole.getvalue()
 
 

@@ -7,6 +7,7 @@ from sidelong.ingest.envoy_logs import EnvoySettings
 from sidelong.ingest.hubble_settings import HubbleSettings
 from sidelong.ingest.linkerd_logs import LinkerdSettings
 from sidelong.ingest.listening import ServerSettings
+from sidelong.ingest.raw_settings import MessageSettings
 
 __all__ = ["InputSettings"]
 
@@ -19,4 +20,5 @@ class InputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     envoy: EnvoySettings = EnvoySettings()
     hubble: HubbleSettings = HubbleSettings()
     linkerd: LinkerdSettings = LinkerdSettings()
+    messages: MessageSettings = MessageSettings()
     otlp: ServerSettings = ServerSettings()

@@ -1,4 +1,4 @@
-"""Writes the Python stubs of what Envoy and OpenTelemetry send: `python tests/mesh_stubs.py`."""
+"""Writes the Python stubs of what Envoy, OpenTelemetry and flow collectors send."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from hubble_stubs import BARE_MAPPING, CHANGES, ROOT
 
 __all__ = ["NAMES", "generate"]
 
-NAMES: Final = ("envoy_als", "otlp_logs")
+NAMES: Final = ("envoy_als", "flow_records", "otlp_logs")
 
 
 def generate(folder: Path) -> dict[str, str]:
