@@ -8,10 +8,8 @@ from typing import Any
 import polars as pl
 
 from sidelong.features.bounds import Bounds
-from sidelong.features.contacts import Contacts
-from sidelong.features.edges import Edges
-from sidelong.features.names import name_parts
-from sidelong.features.sides import sides
+from sidelong.features.observed import Known, Observer
+from sidelong.features.windows import NOTHING_CLOSED
 from sidelong.ingest.state import Counted
 from sidelong.models.baseline import Baseline
 from sidelong.models.dns_exfiltration import DnsExfiltrationDetector
@@ -31,7 +29,8 @@ class Detectors:
     """Turns normalised flows into evidence, judged against a frozen baseline.
 
     Evidence on an actor follows from that actor's own rows alone, in stream order, so that streams
-    partitioned by actor give what one stream gives. networks: see `OutcomeWeights`.
+    partitioned by actor give what one stream gives. networks: see `OutcomeWeights`. windows:
+    whether anybody needs them. closed: those that the last rows taken have closed.
     """
 
     def __init__(
@@ -39,9 +38,12 @@ class Detectors:
         baseline: Baseline,
         networks: frozenset[str] = frozenset(),
         bounds: Bounds = Bounds(),  # noqa: B008, a frozen value
+        *,
+        windows: bool = False,
     ) -> None:
-        self._contacts = Contacts(baseline.contact_keys, bounds)
-        self._edges = Edges(baseline.edge_keys, baseline.service_keys, bounds)
+        known = Known(baseline.contact_keys, baseline.edge_keys, baseline.service_keys)
+        self._observer = Observer(known, bounds, windows=windows)
+        self.closed = NOTHING_CLOSED
         self._scan = ScanDetector(baseline, networks, bounds)
         self._guessing = GuessingDetector(bounds)
         self._spread = SpreadDetector(baseline, bounds)
@@ -52,8 +54,7 @@ class Detectors:
         self._lateral = LateralMovementDetector(rarity, edge_rows(feedback.forbidden_edges))
         self._bypass = ResolverBypassDetector(baseline, rarity)
         self._stateful: dict[str, Counted] = {
-            "contacts": self._contacts,
-            "edges": self._edges,
+            **self._observer.parts,
             "scan": self._scan,
             "guessing": self._guessing,
             "spread": self._spread,
@@ -71,29 +72,25 @@ class Detectors:
         Takes rows of `NORMAL_SCHEMA` within one event-time tick, all or those of some actors, and
         the whole pulse (`PULSE_SCHEMA`) of that stretch.
         """
-        oriented = sides(flows)
-        if oriented.is_empty():
-            silent = self._scan.judge(self._contacts.observe(oriented, pulse))
-            return self._declared(in_stream_order(silent))
-        lookups = oriented.filter(pl.col("dns_name").is_not_null())
-        lookups = lookups.hstack(name_parts(lookups["dns_name"]))
-        new_edges = self._edges.observe(oriented)
+        seen = self._observer.observe(flows, pulse)
+        self.closed = seen.closed
         evidence = pl.concat(
             [
-                self._scan.judge(self._contacts.observe(oriented, pulse)),
-                self._guessing.judge_paths(oriented),
-                self._guessing.judge_services(lookups),
-                self._spread.judge(new_edges),
-                self._dns.judge(lookups),
-                self._bypass.judge(new_edges),
-                self._lateral.judge(new_edges),
+                self._scan.judge(seen.contacts),
+                self._guessing.judge_paths(seen.new_paths),
+                self._guessing.judge_services(seen.new_services),
+                self._spread.judge(seen.new_edges),
+                self._dns.judge(seen.lookups),
+                self._bypass.judge(seen.new_edges),
+                self._lateral.judge(seen.new_edges),
             ]
         )
         return self._declared(in_stream_order(evidence.sort("row", "sub", maintain_order=True)))
 
     def finish(self, row: int) -> pl.DataFrame:
         """The evidence that only silence brings, once a stream has ended after `row`."""
-        return self._declared(in_stream_order(self._scan.judge(self._contacts.finish(row))))
+        silent, self.closed = self._observer.finish(row)
+        return self._declared(in_stream_order(self._scan.judge(silent)))
 
     def tidy(self, now_ns: int) -> None:
         """Expire and evict state at an event-time tick."""

@@ -185,7 +185,7 @@ BOUND_OF = {
     "scan/horizontal": "sums",
     "guessing/paths": "sums",
     "guessing/services": "sums",
-    "guessing/tried": "tried",
+    "tried/table": "tried",
     "spread/spread": "sums",
     "dns/names": "names",
     "dns/buckets": "sums",
