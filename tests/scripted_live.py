@@ -79,7 +79,7 @@ def main(flows: str, folder: str, *options: str) -> int:
 
     (batch,) = ParquetFile(flows, Path(flows)).batches()
     source = ScriptedLive(batch.flows, pause=0.01, endless=True)
-    with patch("sidelong.collect.open_inputs", lambda *_: [source]):
+    with patch("sidelong.resuming.open_inputs", lambda *_: [source]):
         return run(["collect", source.name, "--to", folder, *options])
 
 

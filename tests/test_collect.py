@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from scripted_live import ScriptedLive
 from streams import START_NS, cuts, events, flows_of, pieces
 
-from sidelong import collect as command
+from sidelong import resuming
 from sidelong.cli import run
 from sidelong.collector import Collector, CollectSettings, Feed
 from sidelong.errors import ConfigError, SourceError
@@ -76,7 +76,7 @@ def same_rows(one: pl.DataFrame, other: pl.DataFrame) -> bool:
 
 def collected(source: Source, folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
     """Run the command over a live source."""
-    monkeypatch.setattr(command, "open_inputs", lambda *_: [source])
+    monkeypatch.setattr(resuming, "open_inputs", lambda *_: [source])
     return run(["collect", source.name, "--to", str(folder), *options])
 
 
