@@ -49,7 +49,9 @@ def _records(
     numbers = pl.Series(LINE, [row[LINE] for row in rows], dtype=pl.UInt32)
     names = rows[0].keys() if rows else ()
     known = {
-        name: pl.Series([None if row[name] is None else str(row[name]) for row in rows], pl.String)
+        name: pl.Series(
+            [None if row[name] is None else str(row[name]) for row in rows], dtype=pl.String
+        )
         for name in names
     }
     none = pl.repeat(None, len(rows), dtype=pl.String, eager=True)
