@@ -101,6 +101,8 @@ class Beginnings:
 
     def tidy(self) -> None:
         """Evict what is beyond capacity."""
+        if len(self._held.slot) + sum(len(loose.slot) for loose in self._loose) <= self._capacity:
+            return
         self._sort_in()
         excess = len(self._held.slot) - self._capacity
         if excess > 0:

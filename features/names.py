@@ -13,7 +13,16 @@ from typing import Final
 import polars as pl
 from publicsuffixlist import PSLFILE, PublicSuffixList
 
-__all__ = ["CLUSTER_DOMAIN", "NO_ZONE", "REVERSE_ZONES", "name_parts", "registered_domains"]
+from sidelong.ingest.keys import hash_strings
+
+__all__ = [
+    "CLUSTER_DOMAIN",
+    "NO_ZONE",
+    "REVERSE_ZONES",
+    "name_parts",
+    "registered_domains",
+    "with_name_parts",
+]
 
 CLUSTER_DOMAIN: Final = "cluster.local"
 REVERSE_ZONES: Final = ("in-addr.arpa", "ip6.arpa")
@@ -38,12 +47,38 @@ def name_parts(names: pl.Series, *, cluster_domain: str = CLUSTER_DOMAIN) -> pl.
     >>> name_parts(pl.Series(["a.b.example.co.uk", "web.shop.svc.cluster.local"])).rows()
     [('example.co.uk', 'a.b', False), (None, '', True)]
     """
-    distinct = names.unique().drop_nulls()
+    parts = _parts(names.unique().drop_nulls(), cluster_domain)
+    return (
+        names.alias("name").to_frame().join(parts, on="name", how="left", maintain_order="left")
+    ).select("domain", "subdomain", "internal")
+
+
+def with_name_parts(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows that have a `dns_name` with the columns of `name_parts`, and the keys of two of them.
+
+    `domain_key` and `subdomain_key` are those that `hash_columns` takes up.
+    """
+    parts = _parts(rows["dns_name"].unique(), CLUSTER_DOMAIN)
+    keys = (
+        pl.Series(f"{name}_key", hash_strings(parts[name]), dtype=pl.UInt64)
+        for name in ("domain", "subdomain")
+    )
+    return rows.join(
+        parts.with_columns(keys),
+        left_on="dns_name",
+        right_on="name",
+        how="left",
+        maintain_order="left",
+    )
+
+
+def _parts(distinct: pl.Series, cluster_domain: str) -> pl.DataFrame:
+    """The parts of distinct names, beside each in `name`."""
     asked = _in_cluster(distinct, cluster_domain)
     asked = asked.with_columns(domain=registered_domains(asked["outside"]))
     length = pl.col("outside").str.len_chars().cast(pl.Int64)
     below = (length - pl.col("domain").str.len_chars() - 1).clip(0)
-    parts = asked.select(
+    return asked.select(
         "name",
         "domain",
         subdomain=pl.when(pl.col("domain").is_null())
@@ -53,9 +88,6 @@ def name_parts(names: pl.Series, *, cluster_domain: str = CLUSTER_DOMAIN) -> pl.
         .otherwise(pl.col("outside").str.head(below)),
         internal="internal",
     )
-    return (
-        names.alias("name").to_frame().join(parts, on="name", how="left", maintain_order="left")
-    ).select("domain", "subdomain", "internal")
 
 
 def _in_cluster(names: pl.Series, cluster_domain: str) -> pl.DataFrame:
@@ -82,7 +114,7 @@ def registered_domains(names: pl.Series) -> pl.Series:
     short = labels.list.tail(2).list.join(".")
     long = labels.list.tail(_LONGEST).list.join(".")
     wildcard = "*." + labels.list.last()
-    undecided = list(_undecided())
+    undecided = _undecided()
     endings = pl.select(
         pl.when(short.is_in(undecided) | wildcard.is_in(undecided)).then(long).otherwise(short)
     ).to_series()
@@ -111,10 +143,10 @@ def _top_levels() -> frozenset[str]:
 
 
 @cache
-def _undecided() -> frozenset[str]:
+def _undecided() -> pl.Series:
     """Endings of two labels under which the list has more rules: `amazonaws.com`, `*.np`."""
-    deeper = (".".join(rule.split(".")[-2:]) for rule in _rules() if "." in rule)
-    return frozenset((*deeper, *REVERSE_ZONES))
+    deeper = {".".join(rule.split(".")[-2:]) for rule in _rules() if "." in rule}
+    return pl.Series(sorted({*deeper, *REVERSE_ZONES})).implode()
 
 
 _LONGEST: Final = 9  # labels: the longest rule has seven, a wildcard and a name go before it

@@ -14,7 +14,7 @@ from sidelong.features.bounds import Bounds
 from sidelong.features.contacts import Contacts
 from sidelong.features.edges import Edges, edge_keys, with_edge_port
 from sidelong.features.events import event_of
-from sidelong.features.names import name_parts
+from sidelong.features.names import with_name_parts
 from sidelong.features.sides import sides
 from sidelong.features.tried import Tried
 from sidelong.features.windows import NOTHING_CLOSED, Closed, Windows
@@ -46,7 +46,7 @@ class Observed(NamedTuple):
     """What a stretch of the stream shows.
 
     flows: rows of `sides` with `edge_port`, `edge`, its key, and `event`. lookups: those with a
-    DNS name, with the columns of `name_parts`. contacts: `OUTCOME_SCHEMA`. new_edges: of `Edges`.
+    DNS name, of `with_name_parts`. contacts: `OUTCOME_SCHEMA`. new_edges: of `Edges`.
     new_paths, new_services: of `Tried`. closed: the windows that close.
     """
 
@@ -90,8 +90,7 @@ class Observer:
         """
         rows = with_edge_port(sides(flows)).with_columns(event=event_of())
         rows = rows.with_columns(edge=pl.Series(edge_keys(rows), dtype=pl.UInt64))
-        lookups = rows.filter(pl.col("dns_name").is_not_null())
-        lookups = lookups.hstack(name_parts(lookups["dns_name"]))
+        lookups = with_name_parts(rows.filter(pl.col("dns_name").is_not_null()))
         contacts = self._contacts.observe(rows, pulse)
         new_edges = self._edges.observe(rows)
         new_paths = self._tried.paths(rows)

@@ -14,7 +14,7 @@ from sidelong.features.catalogue import KEYS, WINDOW_NS
 from sidelong.features.edges import edge_keys, with_edge_port
 from sidelong.features.events import DENIAL, PROBE, REFUSAL
 from sidelong.features.name_shape import name_shape
-from sidelong.ingest.keys import hash_column, hash_columns
+from sidelong.ingest.keys import hash_columns
 
 __all__ = [
     "EDGE_COLUMNS",
@@ -43,6 +43,7 @@ EDGE_COLUMNS: Final = (
 LOOKUP_COLUMNS: Final = (
     *_WHEN,
     *("actor", "actor_pod", "actor_ip", "domain", "subdomain", "internal"),
+    *("actor_key", "domain_key", "subdomain_key"),
     *("dns_name", "dns_type", "dns_rcode", "dns_answer_bytes", "forwarded"),
 )
 """What `lookup_facts` reads of a row."""
@@ -161,7 +162,7 @@ _LOOKUP_FACTS: Final = {
 def lookup_facts(rows: pl.DataFrame) -> pl.DataFrame:
     """What DNS rows, of which `LOOKUP_COLUMNS` are needed, add to windows of domains.
 
-    Takes rows of `sides` with the columns of `name_parts`. What search paths make of names and what
+    Takes rows of `with_name_parts`. What search paths make of names and what
     resolvers pass on is left out. Adds `name`, the key of the name below the domain.
     """
     rows = rows.filter(
@@ -179,6 +180,6 @@ def lookup_facts(rows: pl.DataFrame) -> pl.DataFrame:
         "domain",
         sample="dns_name",
         group=pl.Series(hash_columns(rows, KEYS["domain"]), dtype=pl.UInt64),
-        name=pl.Series(hash_column(rows["subdomain"]), dtype=pl.UInt64),
+        name="subdomain_key",
         **_LOOKUP_FACTS,
     )

@@ -132,7 +132,6 @@ class Windows:
 
     def tidy(self, now_ns: int) -> None:
         """Evict at an event-time tick what is beyond the bounds."""
-        self._fold()
         for part in self._bounded.values():
             part.tidy()
 
