@@ -8,11 +8,11 @@ from typing import Final
 import polars as pl
 
 from sidelong.features.contacts import contact_object
-from sidelong.features.edges import with_edge_port
+from sidelong.features.edges import EDGE, with_edge_port
 from sidelong.ingest.schema import schema_of
 from sidelong.models.baseline_tables import CONTACTS_SCHEMA
 
-__all__ = ["CONTACT", "SECONDS_SCHEMA", "folded", "joined", "seconds_of"]
+__all__ = ["CONTACT", "SECONDS_SCHEMA", "edges_of", "folded", "joined", "seconds_of"]
 
 CONTACT: Final = ("actor", "peer", "object", "port", "edge_port", "protocol")
 
@@ -93,4 +93,25 @@ def joined(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
         pl.max_horizontal("pods", "pods_after"),
         total("encrypted"),
         total("plain"),
+    )
+
+
+def edges_of(contacts: pl.DataFrame) -> pl.DataFrame:
+    """One row per edge of the contacts: the columns `EDGE` and those that tell when and how.
+
+    hours_seen, days_seen: at least so many, where an edge has several contacts.
+    """
+    hours = pl.col("hours").explode().drop_nulls().unique().sort()
+    return (
+        contacts.group_by(EDGE)
+        .agg(
+            pl.col("first").min(),
+            pl.col("last").max(),
+            pl.col("active_seconds").sum(),
+            hours,
+            pl.max_horizontal(pl.col("hours_seen").max(), hours.len().cast(pl.Int64)),
+            pl.col("days_seen", "pods").max(),
+            pl.col("encrypted", "plain").sum(),
+        )
+        .sort(EDGE)
     )

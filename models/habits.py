@@ -10,6 +10,7 @@ import polars as pl
 
 from sidelong.features.names import name_parts
 from sidelong.features.sides import is_workload, principal, sides
+from sidelong.features.windows import Closed
 from sidelong.ingest.schema import schema_of
 from sidelong.ingest.workloads import owner_kind
 from sidelong.models.baseline import Baseline
@@ -18,20 +19,17 @@ from sidelong.models.baseline_tables import (
     DOMAINS_SCHEMA,
     NAMES_SCHEMA,
     NETWORKS_SCHEMA,
-    WORKLOADS_SCHEMA,
 )
 from sidelong.models.contact_history import CONTACT, SECONDS_SCHEMA, folded, joined, seconds_of
 from sidelong.models.dns_exfiltration import bucket_level, name_keys
-from sidelong.models.lateral_movement import COMMON_PORTS
+from sidelong.models.window_habits import WindowHabits
+from sidelong.models.workload_rows import workload_rows
 
-__all__ = ["TROUBLE_SCHEMA", "Habits", "workload_rows"]
+__all__ = ["TROUBLE_SCHEMA", "Habits"]
 
 _TIME: Final = pl.Datetime("ns", "UTC")
 _SECOND: Final = "1s"
 _HOUR_NS: Final = 3_600_000_000_000
-
-# Time and discovery services say nothing of where a workload turns; a DNS lookup begins a contact.
-_NO_EXPERIENCE: Final = tuple(port for port in COMMON_PORTS if port != 53)
 
 TROUBLE_SCHEMA: Final = schema_of(
     {"actor": pl.String, "since": _TIME, "until": _TIME, "domain": pl.String}
@@ -66,11 +64,12 @@ class Habits:
         self._levels = _LEVELS_SCHEMA.to_frame()
         self._outcomes = _OUTCOMES_SCHEMA.to_frame()
         self._networks = NETWORKS_SCHEMA.to_frame()
+        self._windows = WindowHabits()
         self._flows = 0
         self._lost = 0
 
-    def observe(self, flows: pl.DataFrame, evidence: pl.DataFrame) -> None:
-        """Take in flows (`NORMAL_SCHEMA`) and the evidence that detectors found in them."""
+    def observe(self, flows: pl.DataFrame, evidence: pl.DataFrame, closed: Closed) -> None:
+        """Take in flows (`NORMAL_SCHEMA`), the evidence in them and the windows they close."""
         self._flows += flows.height
         self._lost += int(flows["lost"].sum())
         oriented = sides(flows)
@@ -79,6 +78,7 @@ class Habits:
         self._take_names(oriented)
         self._take_evidence(evidence)
         self._take_networks(oriented)
+        self._windows.observe(closed, evidence)
 
     def tidy(self, now_ns: int) -> None:
         """Fold, at an event-time tick, what came since the last one."""
@@ -99,9 +99,13 @@ class Habits:
             pl.col("first_contacts", "answered").sum()
         )
         self._networks = self._networks.unique()
+        self._windows.tidy()
 
-    def baseline(self, trouble: pl.DataFrame) -> Baseline:
-        """What was learnt, without what `trouble` (`TROUBLE_SCHEMA`) forbids."""
+    def baseline(self, trouble: pl.DataFrame, known: pl.Series) -> Baseline:
+        """What was learnt, without what `trouble` (`TROUBLE_SCHEMA`) forbids.
+
+        known: actors that were not new. The windows that teach are in it, no forest yet.
+        """
         self.tidy((self._hour + 1) * _HOUR_NS)
         spans = trouble.filter(pl.col("domain").is_null())
         contacts = _innocent(self._contacts, spans, CONTACT).sort(CONTACT)
@@ -112,23 +116,29 @@ class Habits:
         )
         levels = self._levels.join(domains, on=["actor", "domain"], how="anti")
         seen = self._flows
+        lessons = self._windows.lessons(trouble, known)
         return Baseline(
             contacts=contacts,
             workloads=workload_rows(contacts, self._outcomes, bearers),
             names=names.select("key").sort("key").match_to_schema(NAMES_SCHEMA),
             domains=levels.sort("actor", "domain").match_to_schema(DOMAINS_SCHEMA),
             networks=self._networks.sort("network"),
+            workload_windows=lessons["workload"],
+            edge_windows=lessons["edge"],
+            domain_windows=lessons["domain"],
+            window_counts=self._windows.counts(),
             flows=seen,
             completeness=seen / (seen + self._lost) if seen else 1.0,
         )
 
     def snapshot(self) -> dict[str, Any]:
         """Everything gathered, as a value."""
-        return dict(vars(self))
+        return {**vars(self), "_windows": self._windows.snapshot()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot."""
-        vars(self).update(state)
+        self._windows.restore(state["_windows"])
+        vars(self).update({**state, "_windows": self._windows})
 
     def _take_bearers(self, oriented: pl.DataFrame) -> None:
         """What pods are called and which mesh identity they bear tells of their workload."""
@@ -183,42 +193,6 @@ class Habits:
                 .drop_nulls()
                 .unique()
             )
-
-
-def workload_rows(
-    contacts: pl.DataFrame, outcomes: pl.DataFrame, bearers: pl.DataFrame
-) -> pl.DataFrame:
-    """How well each actor is known (`WORKLOADS_SCHEMA`), from its contacts.
-
-    Services that everybody uses are no experience. outcomes: `actor`, `first_contacts` and
-    `answered`. bearers: `actor`, `owner` and `account`, each as often as one likes.
-    """
-    edges = (
-        contacts.filter(~pl.col("edge_port").is_in(_NO_EXPERIENCE))
-        .group_by("actor", "peer", "edge_port", "protocol")
-        .agg(pl.col("active_seconds").sum())
-    )
-    known = edges.group_by("actor").agg(
-        pl.col("active_seconds").sum(),
-        singletons=(pl.col("active_seconds") == 1).sum().cast(pl.Int64),
-    )
-    borne = bearers.group_by("actor").agg(
-        pl.col("owner").drop_nulls().sort().first(),
-        accounts=pl.col("account").drop_nulls().unique().sort(),
-    )
-    return (
-        contacts.group_by("actor")
-        .agg(pl.col("first").min(), pl.col("last").max())
-        .join(known, on="actor", how="left")
-        .join(outcomes, on="actor", how="left")
-        .join(borne, on="actor", how="left")
-        .with_columns(
-            pl.col("active_seconds", "singletons", "first_contacts", "answered").fill_null(0),
-            pl.coalesce("accounts", pl.lit([], pl.List(pl.String))),
-        )
-        .sort("actor")
-        .match_to_schema(WORKLOADS_SCHEMA)
-    )
 
 
 def _innocent(rows: pl.DataFrame, spans: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:

@@ -25,9 +25,10 @@ from sidelong.features.edges import EDGE
 from sidelong.features.sides import is_external
 from sidelong.models.baseline import Baseline
 from sidelong.models.baseline_tables import DOMAINS_SCHEMA
-from sidelong.models.contact_history import CONTACT, joined
-from sidelong.models.habits import workload_rows
+from sidelong.models.contact_history import CONTACT, edges_of, joined
 from sidelong.models.sensitive_services import sensitive_target
+from sidelong.models.window_sample import least
+from sidelong.models.workload_rows import recounted
 
 __all__ = ["SPEEDS", "Speed", "Updated", "speed_of", "updated"]
 
@@ -95,14 +96,11 @@ def updated(before: Baseline, since: Baseline, troubled: pl.Series) -> Updated:
     trial = trial.join(passed, on=list(EDGE), how="anti").sort(CONTACT)
     flows = before.flows + since.flows
     arrived = sum(one.flows / one.completeness for one in (before, since) if one.flows)
-    outcomes = pl.concat(
-        one.workloads.select("actor", "first_contacts", "answered") for one in (before, since)
-    )
     baseline = replace(
         before,
         contacts=contacts,
         trial=trial,
-        workloads=_workloads(contacts, outcomes, before, since),
+        workloads=recounted(contacts, pl.concat([before.workloads, since.workloads])),
         names=pl.concat([before.names, since.names]).unique().sort("key"),
         domains=pl.concat([before.domains, since.domains])
         .group_by("actor", "domain")
@@ -110,6 +108,10 @@ def updated(before: Baseline, since: Baseline, troubled: pl.Series) -> Updated:
         .sort("actor", "domain")
         .match_to_schema(DOMAINS_SCHEMA),
         networks=pl.concat([before.networks, since.networks]).unique().sort("network"),
+        workload_windows=least(pl.concat([before.workload_windows, since.workload_windows])),
+        edge_windows=least(pl.concat([before.edge_windows, since.edge_windows])),
+        domain_windows=least(pl.concat([before.domain_windows, since.domain_windows])),
+        window_counts=pl.concat([before.window_counts, since.window_counts]),
         flows=flows,
         completeness=flows / arrived if flows else 1.0,
     )
@@ -144,33 +146,11 @@ def _faded(
 
 def _passed(trial: pl.DataFrame) -> pl.DataFrame:
     """The edges on trial that have been seen long enough."""
-    sensitive = sensitive_target(pl.col("object")).is_not_null()
-    edges = trial.group_by(EDGE).agg(
-        lasted=pl.col("last").max() - pl.col("first").min(),
-        hours=pl.max_horizontal(
-            pl.col("hours_seen").max(), pl.col("hours").explode().n_unique().cast(pl.Int64)
-        ),
-        days=pl.col("days_seen").max(),
-        sensitive=sensitive.any(),
-    )
-    long = (pl.col("lasted") >= _LONG) | (pl.col("hours") >= _HOURS)
-    return edges.filter(pl.when("sensitive").then(pl.col("days") >= _DAYS).otherwise(long)).select(
-        EDGE
-    )
-
-
-def _workloads(
-    contacts: pl.DataFrame, outcomes: pl.DataFrame, before: Baseline, since: Baseline
-) -> pl.DataFrame:
-    both = pl.concat([before.workloads, since.workloads])
-    bearers = both.select("actor", "owner", pl.col("accounts").alias("account")).explode(
-        "account", empty_as_null=True
-    )
-    summed = outcomes.group_by("actor").agg(pl.col("first_contacts", "answered").sum())
-    seen = both.group_by("actor").agg(pl.col("first").min(), pl.col("last").max())
-    rows = workload_rows(contacts, summed, bearers)
-    # What is forgotten of a workload makes it no younger.
-    return rows.drop("first", "last").join(seen, on="actor").sort("actor").select(rows.columns)
+    edges = edges_of(trial).with_columns(sensitive=sensitive_target(pl.col("peer")).is_not_null())
+    lasted = pl.col("last") - pl.col("first")
+    long = (lasted >= _LONG) | (pl.col("hours_seen") >= _HOURS)
+    often = pl.col("days_seen") >= _DAYS
+    return edges.filter(pl.when("sensitive").then(often).otherwise(long)).select(EDGE)
 
 
 def _edges(contacts: pl.DataFrame) -> pl.DataFrame:

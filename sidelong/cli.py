@@ -13,6 +13,7 @@ import click
 
 from sidelong import __version__
 from sidelong.alerts_cli import alerts
+from sidelong.baseline_cli import baseline as baseline_commands
 from sidelong.errors import ConfigError, SidelongError
 from sidelong.help import EXIT_STATUS, GroupedCommand, option
 from sidelong.input_options import CONFIG, FORMAT, FORMATS, INPUTS, KUBERNETES, PODS
@@ -217,6 +218,7 @@ def replay(
 
 
 cli.add_command(alerts)
+cli.add_command(baseline_commands)
 cli.add_command(collect)
 cli.add_command(doctor)
 cli.add_command(policy)

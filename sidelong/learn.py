@@ -106,7 +106,7 @@ def _show(drift: Updated, terminal: Terminal) -> None:
     """What changed since the baseline was learnt, so that nobody need take it on trust."""
     for edges, what in (
         (drift.joined, "joined: used in three separate hours, or over a day"),
-        (drift.trial, "on trial: new, and nobody vouches for them yet"),
+        (drift.trial, "on trial: new, and vouched for by nobody yet"),
         (drift.withheld, "held back: new, but of workloads that had incidents"),
         (drift.forgotten, "forgotten: not used for a long time"),
     ):

@@ -9,10 +9,12 @@ from datetime import timedelta
 import polars as pl
 
 from sidelong.alerts.incident import Incident
+from sidelong.features.names import name_parts
 from sidelong.ingest.podmap import PodMaps
 from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import SILENCE_NS
 from sidelong.models.feedback import Feedback
+from sidelong.models.forests_learning import trained
 from sidelong.models.habits import TROUBLE_SCHEMA, Habits
 from sidelong.models.learning_speeds import Updated, updated
 from sidelong.pipeline import Pipeline
@@ -34,7 +36,7 @@ class Learning:
         feedback: Feedback = Feedback(),  # noqa: B008, a frozen value
     ) -> None:
         self._before = before or Baseline.empty()
-        self._pipeline = Pipeline(self._before.heeding(feedback), pods=pods)
+        self._pipeline = Pipeline(self._before.heeding(feedback), pods=pods, windows=True)
         self._habits = Habits()
         self.incidents: dict[str, Incident] = {}
 
@@ -43,19 +45,23 @@ class Learning:
         for step in self._pipeline.steps(flows):
             if step.tick_ns is not None:
                 self._habits.tidy(step.tick_ns)
-            self._habits.observe(step.flows, step.evidence)
+            self._habits.observe(step.flows, step.evidence, step.closed)
             self._note(step.incidents)
 
     def finish(self) -> Baseline:
         """What was learnt, once there are no more flows."""
-        self._note(self._pipeline.finish())
-        return self._habits.baseline(self._trouble())
+        return trained(self._learnt())
 
     def update(self) -> Updated:
         """The baseline before with what was seen since, once there are no more flows."""
-        since = self.finish()
+        since = self._learnt()
         troubled = self._trouble().filter(pl.col("domain").is_null())["actor"].unique()
-        return updated(self._before, since, troubled)
+        found = updated(self._before, since, troubled)
+        return found._replace(baseline=trained(found.baseline))
+
+    def _learnt(self) -> Baseline:
+        self._note(self._pipeline.finish())
+        return self._habits.baseline(self._trouble(), self._before.workloads["actor"])
 
     def _note(self, incidents: list[Incident]) -> None:
         self.incidents.update((incident.id, incident) for incident in incidents)
@@ -67,7 +73,9 @@ class Learning:
                 continue  # strange, and no more: what is new would never be learnt
             since, until = incident.first_seen, incident.last_seen
             until += timedelta(microseconds=SILENCE_NS // 1_000)
-            domains = [target.domain for target in incident.objects]
-            for domain in dict.fromkeys(domains):
+            zones = pl.Series([target.domain for target in incident.objects], dtype=pl.String)
+            # Habits go by the registered domain, of which an incident tells the part it was about.
+            domains = pl.select(pl.coalesce(name_parts(zones)["domain"], zones)).to_series()
+            for domain in domains.unique(maintain_order=True):
                 rows.append((incident.actor.workload, since, until, domain))
         return pl.DataFrame(rows, schema=TROUBLE_SCHEMA, orient="row")

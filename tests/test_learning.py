@@ -93,6 +93,13 @@ def test_the_names_of_a_tunnel_are_not_learnt() -> None:
     assert baseline.domains["domain"].to_list() == ["example.org"]
 
 
+def test_a_tunnel_below_a_domain_teaches_nothing_of_the_domain() -> None:
+    tunnel = lookups("a/x", [f"{n:060}.cdn.example.net" for n in range(60)])
+    baseline = learnt(tunnel)
+    assert baseline.names.is_empty()
+    assert baseline.domains.is_empty()
+
+
 def test_a_tunnel_that_was_not_learnt_is_found_again() -> None:
     tunnel = lookups("a/x", [f"{n:060}.example.net" for n in range(60)])
     (incident,) = (one for one in incidents(tunnel, learnt(tunnel)) if one.status == "open")
