@@ -7,6 +7,7 @@ import msgspec
 
 from sidelong.alerts.format_syslog import FACILITIES
 from sidelong.alerts.http_client import HttpSettings
+from sidelong.ingest.kafka_settings import KafkaSasl, KafkaSettings, KafkaTls
 from sidelong.ingest.secret import Secret
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "EcsSettings",
     "FileSettings",
     "HttpReceiverSettings",
+    "KafkaReceiverSettings",
     "OcsfSettings",
     "PagerDutySettings",
     "ReceiverSettings",
@@ -250,6 +252,45 @@ class FileSettings(
     format: Literal["json", "cloudevents", "ocsf", "ecs", "cef"] = "json"
 
 
+class KafkaReceiverSettings(
+    msgspec.Struct,
+    tag="kafka",
+    tag_field="type",
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+):
+    """A topic of Kafka, in which there is a message for each event, with the incident's id as key.
+
+    servers, tls, sasl: as in [kafka], which may be another Kafka. topic: its whole name; it must be
+    there. format: json is that of --output json. seconds: how long everything may take.
+    """
+
+    name: Name
+    servers: tuple[str, ...]
+    topic: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+    tls: KafkaTls | None = None
+    sasl: KafkaSasl | None = None
+    format: Literal["json", "cloudevents", "ocsf", "ecs"] = "json"
+    seconds: Annotated[float, msgspec.Meta(ge=2, le=120)] = 20.0
+
+    def __post_init__(self) -> None:
+        if not self.servers:
+            raise ValueError("servers is empty")
+        _ = self.kafka  # which checks them
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        """What to connect with."""
+        return KafkaSettings(
+            servers=self.servers,
+            tls=self.tls,
+            sasl=self.sasl,
+            delivery_seconds=self.seconds,
+            connect_seconds=min(10.0, self.seconds),
+        )
+
+
 class AppriseSettings(
     msgspec.Struct,
     tag="apprise",
@@ -284,5 +325,6 @@ ReceiverSettings = (
     | EcsSettings
     | SyslogSettings
     | FileSettings
+    | KafkaReceiverSettings
     | AppriseSettings
 )

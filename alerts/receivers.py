@@ -15,6 +15,7 @@ from sidelong.alerts.receiver_settings import (
     EcsSettings,
     FileSettings,
     HttpReceiverSettings,
+    KafkaReceiverSettings,
     PagerDutySettings,
     ReceiverSettings,
     SlackSettings,
@@ -40,6 +41,10 @@ def build_receiver(settings: ReceiverSettings, *, client: HttpClient | None = No
         return FileReceiver(settings)
     if isinstance(settings, AppriseSettings):
         return AppriseReceiver(settings)
+    if isinstance(settings, KafkaReceiverSettings):
+        from sidelong.alerts.receiver_kafka import KafkaReceiver  # its library: not for the others
+
+        return KafkaReceiver(settings)
     return HttpReceiver(settings, _composer(settings), client)
 
 

@@ -18,6 +18,7 @@ from sidelong.alerts.receiver_settings import (
     AppriseSettings,
     FileSettings,
     HttpReceiverSettings,
+    KafkaReceiverSettings,
     ReceiverSettings,
 )
 from sidelong.alerts.receivers import build_receiver
@@ -144,6 +145,9 @@ def _send(settings: ReceiverSettings, message: Message, terminal: Terminal, dry:
         terminal.tell(f"  a line of {settings.format} to {settings.path}")
     elif isinstance(settings, AppriseSettings):
         terminal.tell(f"  by Apprise, to the service in {settings.url}")
+    elif isinstance(settings, KafkaReceiverSettings):
+        where = ", ".join(settings.servers)
+        terminal.tell(f"  {settings.format} to the topic {settings.topic} of Kafka at {where}")
     else:
         terminal.tell(f"  CEF to {settings.url}")
     for event in message.events:

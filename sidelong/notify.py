@@ -163,8 +163,12 @@ class Notifier:
         return self._dispatcher.drain(seconds)
 
     def close(self) -> None:
-        """Close the outbox; to be called after `drain`."""
+        """Close the outbox and connections that are kept; to be called after `drain`."""
         self._outbox.close()
+        for receiver in self._receivers.values():
+            # Most keep none, and are not asked to be able to.
+            if callable(close := getattr(receiver, "close", None)):
+                close()
 
     def suppressed(self, incident: Incident) -> str | None:
         """The id of the suppression that keeps an incident back."""
