@@ -56,5 +56,6 @@ class Bounds:
         stream; at least a hundredth of the defaults each, and at most four times as much."""
         share = (megabytes - _ITSELF_MEGABYTES) / _FULL_MEGABYTES / parts
         share = min(4.0, max(0.01, share))
-        counts = {one.name: int(getattr(cls, one.name) * share) for one in fields(cls)}
+        full = cls()
+        counts = {one.name: int(getattr(full, one.name) * share) for one in fields(cls)}
         return cls(**counts)

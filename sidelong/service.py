@@ -21,6 +21,7 @@ __all__ = ["Service"]
 _log: Final = logging.getLogger(__name__)
 
 _STEP_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.25
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 _HEALTHY_SECONDS: Final = 60.0  # a role that ran for so long begins its pauses anew
@@ -65,15 +66,19 @@ class Service:
         for keeper in self._keepers:
             keeper.reload()
 
-    def run(self) -> None:
+    def run(self, changed: threading.Event | None = None) -> None:
         """Run until the end. Errors: what made a role unable to go on, once the rest has drained.
 
-        A role that does not end in time is left behind, and that is said.
+        changed: asks for a reload when it is set. A role that does not end in time is left behind,
+        and that is said.
         """
         for keeper in self._keepers:
             keeper.start()
         try:
-            self._stop.wait()
+            while not self._stop.wait(_LOOK_SECONDS):
+                if changed is not None and changed.is_set():
+                    changed.clear()
+                    self.reload()
         finally:
             self._stop.set()  # also after an interrupt
             self._vitals.drain()
