@@ -86,9 +86,9 @@ class Reader:
         """Leave the group."""
         self._consumer.close()
 
-    def counters(self) -> Mapping[str, int]:
+    def counters(self) -> dict[str | Labelled, float]:
         """See `role.Measures`."""
-        return dict(self._counters)
+        return {name: count for name, count in self._counters.items()}
 
     def gauges(self) -> Measures:
         """See `role.Measures`."""

@@ -98,8 +98,12 @@ class CollectRole:
     def counters(self) -> Measures:
         """See `Role`."""
         tally = self._collector.tally
-        told = {"flows": tally.flows, "lost": tally.lost, "bad": tally.bad.count}
-        return {**told, "duplicates": self._collector.repeated}
+        return {
+            "flows": tally.flows,
+            "lost": tally.lost,
+            "bad": tally.bad.count,
+            "duplicates": self._collector.repeated,
+        }
 
     def gauges(self) -> Measures:
         """See `Role`."""

@@ -180,7 +180,7 @@ class _Keeper(threading.Thread):
             "failed: %s; begins anew in %.0f s",
             why,
             pause,
-            extra={"role": self.name},
+            extra={"role": self.name, "same": why},
             # What nobody foresaw is to be found; what was foreseen is said in its own words.
             exc_info=None if isinstance(error, SidelongError) else error,
         )

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sidelong.alerts.grouping import COUNTERS
 from sidelong.alerts.receiver import Message, Receiver, Sent
 from sidelong.notify import Notifier
-from sidelong.role import Labelled, Measures
+from sidelong.role import Labelled
 
 __all__ = ["TimedReceiver", "timed", "told_counters", "told_gauges"]
 
@@ -50,7 +50,7 @@ def timed(
     return {name: TimedReceiver(receiver, observe) for name, receiver in receivers.items()}
 
 
-def told_counters(notifier: Notifier) -> Measures:
+def told_counters(notifier: Notifier) -> dict[str | Labelled, float]:
     """What a notifier counts, under the names of `MEASURES`."""
     told = notifier.counters()
     counters: dict[str | Labelled, float] = {
@@ -62,7 +62,7 @@ def told_counters(notifier: Notifier) -> Measures:
     return counters | _of_receivers(told["receivers"], _COUNTED)
 
 
-def told_gauges(notifier: Notifier) -> Measures:
+def told_gauges(notifier: Notifier) -> dict[str | Labelled, float]:
     """What a notifier measures, under the names of `MEASURES`."""
     told = notifier.counters()
     gauges: dict[str | Labelled, float] = {
