@@ -25,8 +25,8 @@ class Lesson(NamedTuple):
 def benign(incident: Incident, before: Feedback, *, until: datetime) -> Lesson:
     """The incident is ordinary: its edges, its domains, or until a moment its actor's scanning.
 
-    Only what the incident names is taught, the first twenty targets at most. Of a domain twice what
-    the incident carried is allowed from now on.
+    Only what the incident names is taught, the first twenty targets at most. To a domain twice what
+    the incident carried may be said at once from now on, and more at about its rate.
     """
     actor, id = incident.actor.workload, incident.id
     if incident.kind == "scan":
@@ -93,8 +93,15 @@ def _domains(incident: Incident) -> list[Allowance]:
     parts = name_parts(pl.Series(zones, dtype=pl.String))["domain"].to_list()
     registered = dict.fromkeys(domain or zone for domain, zone in zip(parts, zones, strict=True))
     carried = incident.counts.get("bytes", 0)
+    lasted = int((incident.last_seen - incident.first_seen).total_seconds())
     return [
-        Allowance(actor=incident.actor.workload, domain=domain, bytes=carried, incident=incident.id)
+        Allowance(
+            actor=incident.actor.workload,
+            domain=domain,
+            bytes=carried,
+            seconds=lasted,
+            incident=incident.id,
+        )
         for domain in registered
     ]
 

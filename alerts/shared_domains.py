@@ -15,7 +15,7 @@ from sidelong.features.sums import OneSidedSums
 from sidelong.ingest.keys import hash_columns
 from sidelong.ingest.schema import schema_of
 from sidelong.ingest.table import Table
-from sidelong.models.dns_exfiltration import ALERT_BYTES
+from sidelong.models.allowances import ALERT_BYTES
 from sidelong.models.evidence import ALERT, SILENCE_NS, crosses
 
 __all__ = ["SharedDomains"]

@@ -8,7 +8,7 @@ from typing import Final
 
 from sidelong.alerts.incident import Kind, Observation, Severity
 from sidelong.alerts.totals import Totals
-from sidelong.models.dns_exfiltration import ALERT_BYTES
+from sidelong.models.allowances import ALERT_BYTES
 from sidelong.models.evidence import MICRO
 
 __all__ = ["observations", "severity", "summary", "techniques"]

@@ -41,7 +41,7 @@ def one_sided(segments: Segments, charge: Integers, leak: Integers, carried: Int
 class OneSidedSums:
     """One-sided sums by 64-bit group, carried from batch to batch.
 
-    leak_per_day: lost with time, in the unit of the charges, below 1e11. threshold: a sum that
+    leak_per_day: lost with time, in the unit of the charges, at most 1e11. threshold: a sum that
     reached it and then saw no charge for `silence_ns` starts again at zero, as its incident closes
     then. Bounded: at most `capacity` groups, the longest untouched dropped first; none lives past
     `ttl_ns` without a charge.
@@ -67,12 +67,18 @@ class OneSidedSums:
         return self._table.evicted
 
     def add(
-        self, groups: NDArray[np.uint64], charge: Integers, leak: Integers, time_ns: Integers
+        self,
+        groups: NDArray[np.uint64],
+        charge: Integers,
+        leak: Integers,
+        time_ns: Integers,
+        leak_per_day: Integers | None = None,
     ) -> Integers:
         """Add `charge` and subtract `leak`; the level of each row's group after it.
 
         Neither is negative. Rows are in stream order. Time that runs backwards within a group leaks
-        nothing.
+        nothing. leak_per_day: where groups leak differently, how fast that of each row does, at
+        most 1e11.
         """
         if not len(groups):
             return np.empty(0, np.int64)
@@ -87,7 +93,8 @@ class OneSidedSums:
         # Whole milliseconds, so that a day of them times a day's leak stays within 63 bits.
         gap = np.clip(now // _MS - segments.previous(now, last) // _MS, 0, _DAY_MS)
         charge = charge[order]
-        leak = leak[order] + gap * self._leak_per_day // _DAY_MS
+        per_day = self._leak_per_day if leak_per_day is None else leak_per_day[order]
+        leak = leak[order] + gap * per_day // _DAY_MS
         carried = self._table.get("level", found, 0)
         level = one_sided(segments, charge, leak, carried[segments.segment])
         charged = segments.running(np.maximum, np.where(charge > 0, now, _NEVER))[ends]

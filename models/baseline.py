@@ -7,7 +7,7 @@ A directory with a manifest and Parquet tables, nothing executable:
     trial.parquet       the same of edges that nobody vouched for and that may join: see learning
     workloads.parquet   one row per actor: how well it is known
     names.parquet       64-bit keys of the (actor, domain, name) that were asked
-    domains.parquet     per (actor, domain) that was asked: the highest level its name bytes reached
+    domains.parquet     per (actor, domain) that was asked: how much of it was new, and how fast
     networks.parquet    the IPv4 /24 networks in which workloads were seen
     declared.parquet    what policies expressly allow, whether it was seen or not
     guarded.parquet     the workloads for which policies name all that is allowed
@@ -201,12 +201,14 @@ class Baseline:
         contacts = pl.concat([self.contacts, rows]).join(
             forbidden, on=list(EDGE), how="anti", maintain_order="left"
         )
-        allowed = [(one.actor, one.domain, one.bytes * _MILLI) for one in feedback.allowed_domains]
+        allowed = [
+            (one.actor, one.domain, one.bytes * _MILLI, 0, 0, 0) for one in feedback.allowed_domains
+        ]
         refused = [(one.actor, one.domain) for one in feedback.forbidden_domains]
         domains = (
             pl.concat([self.domains, pl.DataFrame(allowed, schema=DOMAINS_SCHEMA, orient="row")])
             .group_by("actor", "domain", maintain_order=True)
-            .agg(pl.col("level").max())
+            .agg(pl.col("level").max(), pl.col("names", "bytes").sum(), pl.col("seconds").max())
             .join(
                 pl.DataFrame(refused, schema=["actor", "domain"], orient="row").cast(pl.String),
                 on=["actor", "domain"],

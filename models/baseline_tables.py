@@ -90,7 +90,23 @@ GUARDED_SCHEMA: Final = schema_of(
 that it may reach."""
 
 NAMES_SCHEMA: Final = schema_of({"key": pl.UInt64})
-DOMAINS_SCHEMA: Final = schema_of({"actor": pl.String, "domain": pl.String, "level": pl.Int64})
+DOMAINS_SCHEMA: Final = schema_of(
+    {
+        "actor": pl.String,
+        "domain": pl.String,
+        "level": pl.Int64,
+        "names": pl.Int64,
+        "bytes": pl.Int64,
+        "seconds": pl.Int64,
+    }
+)
+"""A row is a registered domain that an actor asked for.
+
+level: the highest that its bucket of never-seen bytes reached, in thousandths of a byte. names,
+bytes: how many names were asked that never were before, and what they said. seconds: for how long
+the actor was watched.
+"""
+
 NETWORKS_SCHEMA: Final = schema_of({"network": pl.String})
 
 TABLES: Final = {

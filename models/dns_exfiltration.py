@@ -3,7 +3,7 @@
 A never-seen name carries at most its own text to whoever owns the registered domain (Paxson et al.,
 USENIX Security 2013). So each (actor, domain) has a leaky bucket of never-seen subdomain bytes that
 leaks 4,096 bytes a day and alarms at 1,024, on the query that crosses. What the baseline saw asked
-is free, and a domain that took more in training than that has twice its own level as its limit.
+is free, and who always says something new to a domain may go on at that rate (`allowances`).
 Names for reverse lookups are charged the address they hold, names of the cluster's own zone
 nothing, and a resolver that forwards what a pod asked is not the culprit.
 
@@ -20,20 +20,17 @@ from sidelong.features.membership import is_member
 from sidelong.features.sums import OneSidedSums
 from sidelong.ingest.keys import hash_columns
 from sidelong.ingest.table import Table
+from sidelong.models.allowances import ALERT_BYTES, LEAK_BYTES_PER_DAY, SCALE, allowances
 from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import ALERT, NO_EVIDENCE, SILENCE_NS, as_evidence, crosses
 
 __all__ = [
-    "ALERT_BYTES",
     "DnsExfiltrationDetector",
     "bucket_level",
     "name_keys",
     "new_bytes",
 ]
 
-ALERT_BYTES: Final = 1_024
-_LEAK_BYTES_PER_DAY: Final = 4_096
-_SCALE: Final = 1_000  # levels are kept in thousandths of a byte, so that the leak has a grain
 _WEEK_NS: Final = 7 * 86_400_000_000_000
 
 # An address written as labels says no more than the address: reverse lookups, also of networks, and
@@ -52,7 +49,7 @@ def name_keys(lookups: pl.DataFrame) -> np.typing.NDArray[np.uint64]:
 
 def bucket_level(level: pl.Expr) -> pl.Expr:
     """The bucket behind an evidence level, in thousandths of a byte, where no allowance applied."""
-    return level * (ALERT_BYTES * _SCALE) // ALERT
+    return level * (ALERT_BYTES * SCALE) // ALERT
 
 
 def new_bytes() -> pl.Expr:
@@ -73,22 +70,12 @@ class DnsExfiltrationDetector:
 
     def __init__(self, baseline: Baseline, bounds: Bounds) -> None:
         self._known = baseline.name_keys
-        allowed = baseline.domains.select(
-            "actor", "domain", limit=(2 * pl.col("level")).clip(ALERT_BYTES * _SCALE)
-        )
-        # What a person confirmed to be a tunnel has no allowance: a byte is enough.
-        refused = {(one.actor, one.domain) for one in baseline.feedback.forbidden_domains}
-        rows = [(*pair, _SCALE) for pair in sorted(refused)]
-        forbidden = pl.DataFrame(rows, schema=allowed.schema, orient="row")
-        self._allowances = pl.concat(
-            [allowed.join(forbidden, on=["actor", "domain"], how="anti"), forbidden]
-        )
+        self._allowances = allowances(baseline)
         self._names = Table({}, capacity=bounds.names, ttl_ns=_WEEK_NS)
         self._buckets = OneSidedSums(
-            threshold=ALERT_BYTES * _SCALE,
+            threshold=ALERT_BYTES * SCALE,
             silence_ns=SILENCE_NS,
             capacity=bounds.sums,
-            leak_per_day=_LEAK_BYTES_PER_DAY * _SCALE,
         )
 
     @property
@@ -117,22 +104,23 @@ class DnsExfiltrationDetector:
         self._names.put(rows["key"].to_numpy(), seen=rows["time"].to_physical().to_numpy())
         doubled = pl.col("dns_type").is_in(_TUNNEL_TYPES).fill_null(False)
         rows = rows.with_columns(bytes=new_bytes()).with_columns(
-            charge=pl.col("bytes") * pl.when(doubled).then(2 * _SCALE).otherwise(_SCALE),
+            charge=pl.col("bytes") * pl.when(doubled).then(2 * SCALE).otherwise(SCALE),
             group=pl.Series(hash_columns(rows, ["actor", "domain"]), dtype=pl.UInt64),
-        )
-        rows = rows.with_columns(
-            filled=pl.Series(
-                self._buckets.add(
-                    rows["group"].to_numpy(),
-                    charge=rows["charge"].to_numpy(),
-                    leak=np.zeros(rows.height, np.int64),
-                    time_ns=rows["time"].to_physical().to_numpy(),
-                )
-            )
         )
         rows = rows.join(
             self._allowances, on=["actor", "domain"], how="left", maintain_order="left"
-        ).with_columns(pl.col("limit").fill_null(ALERT_BYTES * _SCALE))
+        ).with_columns(
+            pl.col("limit").fill_null(ALERT_BYTES * SCALE),
+            pl.col("leak_per_day").fill_null(LEAK_BYTES_PER_DAY * SCALE),
+        )
+        filled = self._buckets.add(
+            rows["group"].to_numpy(),
+            charge=rows["charge"].to_numpy(),
+            leak=np.zeros(rows.height, np.int64),
+            time_ns=rows["time"].to_physical().to_numpy(),
+            leak_per_day=rows["leak_per_day"].to_numpy(),
+        )
+        rows = rows.with_columns(filled=pl.Series(filled, dtype=pl.Int64))
         return as_evidence(
             rows.with_columns(
                 kind=pl.lit("dns_exfiltration"),

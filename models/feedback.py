@@ -46,11 +46,13 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, order=True, forbid_unknown
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True, order=True, forbid_unknown_fields=True):
-    """How many bytes of never-seen names an actor may bring to a registered domain."""
+    """How many bytes of never-seen names an actor may bring to a registered domain, in how many
+    seconds."""
 
     actor: str
     domain: str
     bytes: int = 0
+    seconds: int = 0
     incident: str = ""
 
 
@@ -69,9 +71,9 @@ class Scanner(msgspec.Struct, frozen=True, kw_only=True, order=True, forbid_unkn
 class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is ordinary although it was not learnt, and what is not although it was.
 
-    known_edges are as if learnt; of allowed_domains twice the bytes may be said before they alarm;
-    scanners open no incident by scanning. forbidden_edges alarm at once and are never known;
-    forbidden_domains alarm on the first never-seen name.
+    known_edges are as if learnt; to allowed_domains twice the bytes may be said at once, and more
+    as fast as before; scanners open no incident by scanning. forbidden_edges alarm at once and are
+    never known; forbidden_domains alarm on the first never-seen name.
     """
 
     format: int = 1

@@ -39,7 +39,9 @@ TROUBLE_SCHEMA: Final = schema_of(
 _NAMES_SCHEMA: Final = schema_of(
     {"key": pl.UInt64, "actor": pl.String, "domain": pl.String, "first": _TIME}
 )
-_LEVELS_SCHEMA: Final = schema_of({"actor": pl.String, "domain": pl.String, "level": pl.Int64})
+_NEWS_SCHEMA: Final = schema_of(
+    {name: dtype for name, dtype in DOMAINS_SCHEMA.items() if name != "seconds"}
+)
 _OUTCOMES_SCHEMA: Final = schema_of(
     {"actor": pl.String, "first_contacts": pl.Int64, "answered": pl.Int64}
 )
@@ -61,7 +63,7 @@ class Habits:
         self._hour = 0
         self._bearers = _BEARERS_SCHEMA.to_frame()
         self._names = _NAMES_SCHEMA.to_frame()
-        self._levels = _LEVELS_SCHEMA.to_frame()
+        self._news = _NEWS_SCHEMA.to_frame()
         self._outcomes = _OUTCOMES_SCHEMA.to_frame()
         self._networks = NETWORKS_SCHEMA.to_frame()
         self._windows = WindowHabits()
@@ -94,7 +96,9 @@ class Habits:
         self._names = self._names.group_by("key").agg(
             pl.col("actor", "domain").first(), pl.col("first").min()
         )
-        self._levels = self._levels.group_by("actor", "domain").agg(pl.col("level").max())
+        self._news = self._news.group_by("actor", "domain").agg(
+            pl.col("level").max(), pl.col("names", "bytes").sum()
+        )
         self._outcomes = self._outcomes.group_by("actor").agg(
             pl.col("first_contacts", "answered").sum()
         )
@@ -114,14 +118,14 @@ class Habits:
         names = _innocent(self._names, spans, ("key",)).join(
             domains, on=["actor", "domain"], how="anti"
         )
-        levels = self._levels.join(domains, on=["actor", "domain"], how="anti")
+        news = self._news.join(domains, on=["actor", "domain"], how="anti")
         seen = self._flows
         lessons = self._windows.lessons(trouble, known)
         return Baseline(
             contacts=contacts,
             workloads=workload_rows(contacts, self._outcomes, bearers),
             names=names.select("key").sort("key").match_to_schema(NAMES_SCHEMA),
-            domains=levels.sort("actor", "domain").match_to_schema(DOMAINS_SCHEMA),
+            domains=_watched(news, contacts),
             networks=self._networks.sort("network"),
             workload_windows=lessons["workload"],
             edge_windows=lessons["edge"],
@@ -157,9 +161,8 @@ class Habits:
             pl.col("domain").is_not_null()
         )
         # A domain that was asked is known, even if no name below it was: see policies.
-        self._levels = self._levels.vstack(
-            lookups.select("actor", "domain", level=pl.lit(0, pl.Int64)).unique()
-        )
+        nothing = dict.fromkeys(("level", "names", "bytes"), pl.lit(0, pl.Int64))
+        self._news = self._news.vstack(lookups.select("actor", "domain", **nothing).unique())
         self._names = self._names.vstack(
             lookups.select(
                 key=pl.Series(name_keys(lookups), dtype=pl.UInt64),
@@ -170,10 +173,15 @@ class Habits:
         )
 
     def _take_evidence(self, evidence: pl.DataFrame) -> None:
-        self._levels = self._levels.vstack(
-            evidence.filter(pl.col("statistic") == "bucket").select(
-                "actor", "domain", level=bucket_level(pl.col("level"))
-            )
+        news = evidence.filter(pl.col("statistic") == "bucket")
+        self._news = self._news.vstack(
+            news.select(
+                "actor",
+                "domain",
+                "bytes",
+                level=bucket_level(pl.col("level")),
+                names=pl.lit(1, pl.Int64),
+            ).select(_NEWS_SCHEMA.names())
         )
         contacts = evidence.filter(pl.col("statistic").is_in(["vertical", "horizontal"]))
         answered = pl.col("reason").is_in(["ANSWERED", "TAKEN_BACK"])
@@ -201,3 +209,16 @@ def _innocent(rows: pl.DataFrame, spans: pl.DataFrame, key: Sequence[str]) -> pl
         pl.col("first").is_between(pl.col("since").dt.truncate(_SECOND), pl.col("until"))
     )
     return rows.join(guilty.select(key), on=list(key), how="anti", nulls_equal=True)
+
+
+def _watched(news: pl.DataFrame, contacts: pl.DataFrame) -> pl.DataFrame:
+    """`DOMAINS_SCHEMA`: what was new, and for how long its actor was watched."""
+    span = contacts.group_by("actor").agg(
+        seconds=(pl.col("last").max() - pl.col("first").min()).dt.total_seconds()
+    )
+    return (
+        news.join(span, on="actor", how="left")
+        .with_columns(pl.col("seconds").fill_null(0))
+        .sort("actor", "domain")
+        .match_to_schema(DOMAINS_SCHEMA)
+    )

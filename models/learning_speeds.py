@@ -104,7 +104,7 @@ def updated(before: Baseline, since: Baseline, troubled: pl.Series) -> Updated:
         names=pl.concat([before.names, since.names]).unique().sort("key"),
         domains=pl.concat([before.domains, since.domains])
         .group_by("actor", "domain")
-        .agg(pl.col("level").max())
+        .agg(pl.col("level").max(), pl.col("names", "bytes", "seconds").sum())
         .sort("actor", "domain")
         .match_to_schema(DOMAINS_SCHEMA),
         networks=pl.concat([before.networks, since.networks]).unique().sort("network"),

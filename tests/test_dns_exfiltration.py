@@ -84,7 +84,8 @@ def test_an_allowance_never_narrows() -> None:
 
 
 def test_an_allowance_is_one_workloads_at_one_domain() -> None:
-    level = pl.DataFrame([("a/x", "example.net", 900_000)], schema=DOMAINS_SCHEMA, orient="row")
+    row = ("a/x", "example.net", 900_000, 0, 0, 0)
+    level = pl.DataFrame([row], schema=DOMAINS_SCHEMA, orient="row")
     ordinary = replace(Baseline.empty(), domains=level)
     elsewhere = [name.replace("example.net", "example.org") for name in names(20)]
     assert alarms_after(lookups("a/x", names(20), gap_seconds=0), ordinary) is None

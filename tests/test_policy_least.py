@@ -52,7 +52,8 @@ def baseline(
         for actor, peer, port, protocol, *rest in edges
     ]
     empty = Baseline.empty()
-    domains = [{"actor": "shop/a", "domain": domain, "level": 0} for domain in asked]
+    nothing = dict.fromkeys(("level", "names", "bytes", "seconds"), 0)
+    domains = [{"actor": "shop/a", "domain": domain, **nothing} for domain in asked]
     return Baseline(
         contacts=pl.DataFrame(rows, schema=CONTACTS_SCHEMA),
         workloads=empty.workloads,
