@@ -24,6 +24,7 @@ from sidelong.features.segments import Segments
 from sidelong.features.sums import one_sided
 from sidelong.ingest.state import Stateful
 from sidelong.models.evidence import ALERT, EVIDENCE_SCHEMA, INFO, SILENCE_NS, micro_nats
+from sidelong.models.joint import JOINT
 from sidelong.models.scan import PER_DESTINATION
 
 __all__ = ["Correlator"]
@@ -228,7 +229,7 @@ class Correlator:
             actor, kind = key
             row, sub = incident.opened
             later = (pl.col("row") > row) | ((pl.col("row") == row) & (pl.col("sub") > sub))
-            least = INFO if kind == "lateral_movement" else ALERT
+            least = INFO if kind in ("lateral_movement", "anomaly") else ALERT
             rows = evidence.filter(pl.col("actor") == actor, pl.col("kind") == kind, later)
             rows = rows.filter(
                 (pl.col("level") >= least).cum_max().over("group")
@@ -294,10 +295,12 @@ class Correlator:
 def _waits() -> pl.Expr:
     """Evidence whose meaning may depend on other actors: new edges, sweeps, never-seen names."""
     sweep = pl.col("decisive") & _needs_others()
-    return sweep | (pl.col("kind") == "lateral_movement") | (pl.col("statistic") == "bucket")
+    alone = pl.col("reason") != JOINT  # what is repeated there waited when it came
+    edge_or_name = (pl.col("kind") == "lateral_movement") | (pl.col("statistic") == "bucket")
+    return sweep | (edge_or_name & alone)
 
 
 def _needs_others() -> pl.Expr:
     """Sweeps decided by plain failures, which an outage of the destinations would explain."""
-    plain = pl.col("reason").is_in(["REFUSED", "UNANSWERED"])
+    plain = pl.col("reason").is_in(["REFUSED", "UNANSWERED", JOINT])
     return (pl.col("statistic") == "horizontal") & plain

@@ -8,6 +8,7 @@ import polars as pl
 from sidelong.alerts.incident import Kind, Target
 from sidelong.alerts.zones import Zones
 from sidelong.models.evidence import MICRO
+from sidelong.models.joint import JOINT
 
 __all__ = ["Totals"]
 
@@ -71,7 +72,8 @@ class Totals:
         self._add_targets(rows)
 
     def _add_targets(self, rows: pl.DataFrame) -> None:
-        distinct = rows.unique(["object", "port"], keep="first", maintain_order=True)
+        towards = rows.filter(pl.col("object").is_not_null())
+        distinct = towards.unique(["object", "port"], keep="first", maintain_order=True)
         for name, ip, port, domain in distinct.select(
             "object", "object_ip", "port", "domain"
         ).iter_rows():
@@ -99,14 +101,17 @@ class Totals:
         """The totals by name, in the order a reader wants them."""
         if self.statistic == "bypass":
             return {"resolvers": len(self.peers)}
+        own = self.rows - self.reasons.get(JOINT, 0)  # what is repeated counts once
         if self.kind == "dns_exfiltration":
-            found = {"queries": self.rows, "bytes": self.bytes, "domains": len(self.peers)}
+            found = {"queries": own, "bytes": self.bytes, "domains": len(self.peers)}
             return found | ({"workloads": len(self.accomplices)} if self.accomplices else {})
         if self.kind == "lateral_movement":
-            return {"edges": self.rows, "peers": len(self.peers)}
+            return {"edges": own, "peers": len(self.peers)}
+        if self.kind == "anomaly":
+            return {"windows": self.rows}
         taken_back = self.reasons.get("TAKEN_BACK", 0)
         totals = {
-            "contacts": self.rows - taken_back,
+            "contacts": own - taken_back,
             "peers": len(self.peers),
             "ports": len(self.ports),
         }

@@ -10,6 +10,7 @@ from sidelong.alerts.incident import Kind, Observation, Severity
 from sidelong.alerts.totals import Totals
 from sidelong.models.allowances import ALERT_BYTES
 from sidelong.models.evidence import MICRO
+from sidelong.models.joint import JOINT
 
 __all__ = ["observations", "severity", "summary", "techniques"]
 
@@ -47,6 +48,8 @@ def techniques(totals: Totals) -> tuple[str, ...]:
         return ("T1046",)
     if totals.kind == "dns_exfiltration":
         return ("T1048.003", "T1071.004")
+    if totals.kind == "anomaly":
+        return ()  # strange is all that is known
     named = {_REMOTE_SERVICES[port] for port in totals.ports if port in _REMOTE_SERVICES}
     if len(named) < len(totals.ports):
         named.add("T1210")  # nobody logs in there: what is reached is the service itself
@@ -62,21 +65,28 @@ def summary(totals: Totals) -> str:
         return _scan(totals)
     if totals.kind == "dns_exfiltration":
         return _dns(totals)
+    if totals.kind == "anomaly":
+        return _anomaly(totals)
     return _lateral(totals)
 
 
 def observations(totals: Totals) -> tuple[Observation, ...]:
     """What was observed, and what an ordinary workload would have shown."""
-    if totals.parts:
-        return tuple(
-            Observation(
-                part["feature"],
-                part["observed"],
-                part["expected"],
-                round(part["log_evidence"] / MICRO, 2),
-            )
-            for part in totals.parts
+    parts = tuple(
+        Observation(
+            part["feature"],
+            part["observed"],
+            part["expected"],
+            round(part["log_evidence"] / MICRO, 2),
         )
+        for part in totals.parts
+    )
+    if totals.kind in ("lateral_movement", "anomaly") or totals.statistic == "bypass":
+        return parts
+    return _counted(totals) + parts  # of a strange window that supported it
+
+
+def _counted(totals: Totals) -> tuple[Observation, ...]:
     counts = totals.counts()
     if totals.kind == "dns_exfiltration":
         return (
@@ -143,7 +153,7 @@ def _dns(totals: Totals) -> str:
             f"{_who(totals)} and {_listed(others)} together carried over 4,096 bytes out in "
             f"never-seen names under {zones}."
         )
-    types = ", ".join(list(totals.reasons)[:3])
+    types = ", ".join([reason for reason in totals.reasons if reason != JOINT][:3])
     return (
         f"{_who(totals)} carried {counts['bytes']:,} bytes out in {counts['queries']:,} never-seen "
         f"names ({types}) under {zones} "
@@ -173,6 +183,28 @@ def _lateral(totals: Totals) -> str:
     return f"{_who(totals)} {did} to {where}{told} {when}{more}; {known}."
 
 
+def _anomaly(totals: Totals) -> str:
+    place = {
+        "workload": "",
+        "edge": f" towards {_listed(list(totals.peers))}",
+        "domain": f" in its lookups below {_listed(list(totals.peers))}",
+    }[totals.statistic]
+    usual = ", ".join(
+        f"{_number(part['expected'])} instead of {_number(part['observed'])} "
+        f"{part['feature'].replace('_', ' ')}"
+        for part in totals.parts
+    )
+    seldom = f"; it would be ordinary with {usual}" if usual else ""
+    count = totals.rows
+    minutes = "a minute" if count == 1 else f"{count:,} minutes"
+    return f"{_who(totals)} was unlike itself{place} in {minutes}{seldom}."
+
+
+def _number(told: str) -> str:
+    """`46 peers` without its unit; a share keeps its sign."""
+    return told if told.endswith("%") else told.partition(" ")[0]
+
+
 def _who(totals: Totals) -> str:
     instance = (totals.pod or totals.ip or "").rpartition("/")[2]
     if not instance or instance in totals.actor:
@@ -200,7 +232,9 @@ def _listed(names: list[str]) -> str:
 
 
 def _reasons(totals: Totals) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in totals.reasons.items())
+    return ", ".join(
+        f"{count:,} {reason}" for reason, count in totals.reasons.items() if reason != JOINT
+    )
 
 
 def _within(totals: Totals) -> str:

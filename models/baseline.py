@@ -11,6 +11,8 @@ A directory with a manifest and Parquet tables, nothing executable:
     networks.parquet    the IPv4 /24 networks in which workloads were seen
     declared.parquet    what policies expressly allow, whether it was seen or not
     guarded.parquet     the workloads for which policies name all that is allowed
+    *_windows.parquet   a sample of windows that teach, and how many there were: window_counts
+    forests.npz, .json  isolation forests of them: models/forests_file.py
     feedback.json       what people said about incidents, if they did: models/feedback.py
 
 The columns stand in models/baseline_tables.py. A baseline is frozen while traffic is judged against
@@ -40,6 +42,8 @@ from sidelong.models.baseline_tables import (
 )
 from sidelong.models.contact_history import edges_of
 from sidelong.models.feedback import Feedback, edge_rows
+from sidelong.models.forests import Forests
+from sidelong.models.forests_file import read_forests, write_forests
 
 __all__ = ["Baseline", "is_replaceable"]
 
@@ -77,6 +81,11 @@ class Baseline:
     trial: pl.DataFrame = field(default_factory=CONTACTS_SCHEMA.to_frame)
     declared: pl.DataFrame = field(default_factory=DECLARED_SCHEMA.to_frame)
     guarded: pl.DataFrame = field(default_factory=GUARDED_SCHEMA.to_frame)
+    workload_windows: pl.DataFrame = field(default_factory=TABLES["workload_windows"].to_frame)
+    edge_windows: pl.DataFrame = field(default_factory=TABLES["edge_windows"].to_frame)
+    domain_windows: pl.DataFrame = field(default_factory=TABLES["domain_windows"].to_frame)
+    window_counts: pl.DataFrame = field(default_factory=TABLES["window_counts"].to_frame)
+    forests: Forests = field(default_factory=Forests)
     flows: int = 0
     completeness: float = 1.0
     feedback: Feedback = Feedback()  # noqa: RUF009, a frozen value
@@ -138,6 +147,7 @@ class Baseline:
             "edges": int(self.edge_keys.size),
             "domains": self.domains.height,
             "completeness": self.completeness,
+            **({"forests": self.forests.description()} if self.forests.scopes else {}),
         }
 
     def save(self, directory: Path) -> None:
@@ -153,6 +163,7 @@ class Baseline:
         directory.mkdir(parents=True, exist_ok=True)
         for name in TABLES:
             getattr(self, name).write_parquet(directory / f".{name}.parquet")
+        write_forests(self.forests, directory)
         for name in TABLES:
             (directory / f".{name}.parquet").replace(directory / f"{name}.parquet")
         part = directory / ".manifest.json"
@@ -181,6 +192,7 @@ class Baseline:
                     f"{path} cannot be read as part of a baseline: {str(error).splitlines()[0]}",
                     hint="learn the baseline anew with: sidelong learn INPUT --baseline DIR",
                 ) from error
+        tables["forests"] = read_forests(directory)
         return cls(**tables, flows=manifest["flows"], completeness=manifest["completeness"])
 
     def heeding(self, feedback: Feedback) -> "Baseline":

@@ -5,6 +5,8 @@ from typing import Final
 import polars as pl
 
 from sidelong.ingest.schema import PROTOCOLS, schema_of
+from sidelong.models.window_habits import COUNTS_SCHEMA
+from sidelong.models.window_sample import SAMPLE_SCHEMAS
 
 __all__ = [
     "CONTACTS_SCHEMA",
@@ -79,14 +81,14 @@ DECLARED_SCHEMA: Final = schema_of(
 )
 """A row is what policies expressly allow: an actor may reach a peer at ports `low` to `high`.
 
-breadth: how many such edges the same peer is given; one of a few is expected, one of thousands
+breadth: how many such edges the narrowest rule gives; one of a few is expected, one of thousands
 says nothing.
 """
 
 GUARDED_SCHEMA: Final = schema_of(
     {"workload": pl.String, "ingress": pl.Boolean, "egress": pl.Boolean}
 )
-"""A row is a workload that policies speak of: whether they name all that may reach it, and all
+"""A row is a workload that was declared, and whether policies name all that may reach it, and all
 that it may reach."""
 
 NAMES_SCHEMA: Final = schema_of({"key": pl.UInt64})
@@ -118,5 +120,9 @@ TABLES: Final = {
     "networks": NETWORKS_SCHEMA,
     "declared": DECLARED_SCHEMA,
     "guarded": GUARDED_SCHEMA,
+    "workload_windows": SAMPLE_SCHEMAS["workload"],
+    "edge_windows": SAMPLE_SCHEMAS["edge"],
+    "domain_windows": SAMPLE_SCHEMAS["domain"],
+    "window_counts": COUNTS_SCHEMA,
 }
 """By name of the file, without `.parquet`."""

@@ -11,11 +11,13 @@ from sidelong.features.bounds import Bounds
 from sidelong.features.observed import Known, Observer
 from sidelong.features.windows import NOTHING_CLOSED
 from sidelong.ingest.state import Counted
+from sidelong.models.anomaly import ALARMS_PER_DAY, AnomalyDetector
 from sidelong.models.baseline import Baseline
 from sidelong.models.dns_exfiltration import DnsExfiltrationDetector
-from sidelong.models.evidence import in_stream_order
+from sidelong.models.evidence import as_evidence, in_stream_order
 from sidelong.models.feedback import edge_rows
 from sidelong.models.guessing import GuessingDetector
+from sidelong.models.joint import Joint
 from sidelong.models.lateral_movement import LateralMovementDetector
 from sidelong.models.rarity import Rarity
 from sidelong.models.resolver_bypass import ResolverBypassDetector
@@ -30,7 +32,8 @@ class Detectors:
 
     Evidence on an actor follows from that actor's own rows alone, in stream order, so that streams
     partitioned by actor give what one stream gives. networks: see `OutcomeWeights`. windows:
-    whether anybody needs them. closed: those that the last rows taken have closed.
+    whether anybody else needs them. closed: those that the last rows taken have closed. budget: of
+    anomalies a day, see `AnomalyDetector`.
     """
 
     def __init__(
@@ -40,7 +43,11 @@ class Detectors:
         bounds: Bounds = Bounds(),  # noqa: B008, a frozen value
         *,
         windows: bool = False,
+        budget: float = ALARMS_PER_DAY,
     ) -> None:
+        self._anomaly = AnomalyDetector(baseline.forests, bounds, budget)
+        self._joint = Joint(bounds)
+        windows = windows or bool(self._anomaly.scopes)
         known = Known(baseline.contact_keys, baseline.edge_keys, baseline.service_keys)
         self._observer = Observer(known, bounds, windows=windows)
         self.closed = NOTHING_CLOSED
@@ -59,6 +66,8 @@ class Detectors:
             "guessing": self._guessing,
             "spread": self._spread,
             "dns": self._dns,
+            "anomaly": self._anomaly,
+            "joint": self._joint,
         }
 
     @property
@@ -85,12 +94,14 @@ class Detectors:
                 self._lateral.judge(seen.new_edges),
             ]
         )
-        return self._declared(in_stream_order(evidence.sort("row", "sub", maintain_order=True)))
+        evidence = in_stream_order(evidence.sort("row", "sub", maintain_order=True))
+        return self._declared(self._with_anomalies(evidence))
 
     def finish(self, row: int) -> pl.DataFrame:
         """The evidence that only silence brings, once a stream has ended after `row`."""
         silent, self.closed = self._observer.finish(row)
-        return self._declared(in_stream_order(self._scan.judge(silent)))
+        evidence = in_stream_order(self._scan.judge(silent))
+        return self._declared(self._with_anomalies(evidence))
 
     def tidy(self, now_ns: int) -> None:
         """Expire and evict state at an event-time tick."""
@@ -105,6 +116,14 @@ class Detectors:
         """Go on from a snapshot."""
         for name, part in self._stateful.items():
             part.restore(state[name])
+
+    def _with_anomalies(self, evidence: pl.DataFrame) -> pl.DataFrame:
+        """Evidence in stream order, with what the windows that closed say and support."""
+        if not self._anomaly.scopes:
+            return evidence
+        anomalies = self._anomaly.judge(self.closed)
+        joined = pl.concat([self._joint.judge(evidence, anomalies), as_evidence(anomalies)])
+        return in_stream_order(joined.sort("row", "sub", maintain_order=True))
 
     def _declared(self, evidence: pl.DataFrame) -> pl.DataFrame:
         """The evidence, nothing of it decisive that a declared scanner's scans bring.

@@ -14,6 +14,7 @@ from sidelong.alerts.correlator import Correlator
 from sidelong.alerts.incident import Incident
 from sidelong.alerts.policy_advice import Advice
 from sidelong.features.bounds import Bounds
+from sidelong.features.windows import Closed
 from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.stream import Stream
 from sidelong.models.baseline import Baseline
@@ -30,6 +31,7 @@ class Step(NamedTuple):
     tick_ns: int | None
     flows: pl.DataFrame
     evidence: pl.DataFrame
+    closed: Closed
     incidents: list[Incident]
 
 
@@ -38,6 +40,7 @@ class Pipeline:
 
     pods: who holds which address: a `PodMap`, or a watch that always has the newest. Which networks
     hold workloads is asked once, at the start. advice: what suggests policies, if anything shall.
+    windows: whether steps tell of those that close.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class Pipeline:
         pods: PodMaps | None = None,
         bounds: Bounds = Bounds(),  # noqa: B008, a frozen value
         advice: Advice | None = None,
+        *,
+        windows: bool = False,
     ) -> None:
         baseline = baseline or Baseline.empty()
         self._stream = Stream(pods)
         networks = pods.current().networks if pods else frozenset()
-        self._detectors = Detectors(baseline, networks, bounds)
+        self._detectors = Detectors(baseline, networks, bounds, windows=windows)
         self._correlator = Correlator(baseline.span_ns, bounds)
         self._advice = advice
 
@@ -82,7 +87,7 @@ class Pipeline:
             closed = [] if tick_ns is None else self._tick(tick_ns)
             evidence = self._detectors.observe(normal, pulse)
             found = closed + self._advised(self._correlator.consume(evidence, pulse))
-            yield Step(tick_ns, normal, evidence, found)
+            yield Step(tick_ns, normal, evidence, self._detectors.closed, found)
 
     def finish(self) -> list[Incident]:
         """The incidents that remain when the stream has ended."""

@@ -31,6 +31,7 @@ def ordinary() -> Baseline:
         trial=seen.contacts,
         declared=pl.DataFrame(allowed, schema=DECLARED_SCHEMA, orient="row"),
         guarded=pl.DataFrame([("data/db", True, False)], schema=GUARDED_SCHEMA, orient="row"),
+        **{name: TABLES[name].to_frame().clear(1) for name in TABLES if name.endswith("_windows")},
     )
 
 
