@@ -46,12 +46,13 @@ HeldFlows: TypeAlias = Mapping[str, Sequence[pl.DataFrame]]
 class NoRoom(Exception):
     """There is no room to write now, which may pass; nothing was written.
 
-    needed: bytes to be written. free: bytes there are; None when the disk itself refused.
+    needed: bytes to be written. free: bytes there are; None when the disk itself refused. why:
+    instead, where it is no disk.
     """
 
-    def __init__(self, needed: int, free: int | None = None) -> None:
-        super().__init__(f"{needed:,} bytes to write")
-        self.needed, self.free = needed, free
+    def __init__(self, needed: int, free: int | None = None, why: str | None = None) -> None:
+        super().__init__(why or f"{needed:,} bytes to write")
+        self.needed, self.free, self.why = needed, free, why
 
 
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,11 +79,13 @@ class FolderState(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file that a commit brought: its path below the folder, its rows and bytes."""
+    """A file that a commit brought: its path below the folder, its rows and bytes. Of a topic:
+    its name, and what `parts` messages hold."""
 
     path: str
     rows: int
     size_bytes: int
+    parts: int = 1
 
 
 class FlowFolder:

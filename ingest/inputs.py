@@ -14,7 +14,7 @@ from sidelong.ingest.files import STANDARD_INPUT, InputFile
 from sidelong.ingest.hubble_json import HubbleLines
 from sidelong.ingest.line_files import LineDecoder, LineFile
 from sidelong.ingest.linkerd_logs import linkerd_json, linkerd_lines
-from sidelong.ingest.live import is_url, open_live
+from sidelong.ingest.live import is_live, open_live
 from sidelong.ingest.live_together import LiveTogether
 from sidelong.ingest.log_inputs import LOG_SOURCES, together
 from sidelong.ingest.otlp_logs import OtlpLines
@@ -24,6 +24,7 @@ from sidelong.ingest.schema import empty_flows
 from sidelong.ingest.settings import InputSettings
 from sidelong.ingest.sniff import FORMATS, HEAD_BYTES, format_of
 from sidelong.ingest.source import BadRows, Batch, Source
+from sidelong.ingest.topic_address import is_topic, topic_address
 from sidelong.ingest.ztunnel_logs import ztunnel_json, ztunnel_lines
 
 __all__ = ["FORMATS", "open_inputs"]
@@ -39,12 +40,13 @@ def open_inputs(
     """A source for each of `paths`: files, folders with all that is in them, patterns, "-", URLs.
 
     format: one of `FORMATS`; else each file is what it begins like. A file that is named twice is
-    read once. Nothing is decoded yet. Errors: SourceError for what cannot be opened, is of no
-    known format or not of `format`, for folders and patterns without a capture, and when there is
-    nothing in any of them. ConfigError for URLs beside files, for what is live has no end.
+    read once. A topic of Kafka is a source for each of its partitions, up to where it ends now.
+    Nothing is decoded yet. Errors: SourceError for what cannot be opened, is of no known format or
+    not of `format`, for folders and patterns without a capture, and when there is nothing in any of
+    them. ConfigError for URLs beside files, for what is live has no end.
     """
-    urls = list(dict.fromkeys(path for path in paths if is_url(path)))
-    files = [path for path in paths if not is_url(path)]
+    urls = list(dict.fromkeys(path for path in paths if is_live(path)))
+    files = [path for path in paths if not is_live(path)]
     if urls and files:
         raise ConfigError(
             f"{urls[0]} is live, and {files[0]} is not: they cannot be merged by time",
@@ -53,7 +55,11 @@ def open_inputs(
     if urls:
         live = [open_live(url, settings) for url in urls]
         return [live[0] if len(live) == 1 else LiveTogether(live)]
-    sources = together([_source(file, format, settings) for file in _files(paths, format)])
+    topics = list(dict.fromkeys(path for path in files if is_topic(path)))
+    files = [path for path in files if not is_topic(path)]
+    sources = together([_source(file, format, settings) for file in _files(files, format)])
+    for url in topics:
+        sources += _partitions(url, settings)
     empty = [source.name for source in sources if isinstance(source, _EmptyFile)]
     if empty and len(empty) == len(sources):
         raise SourceError(
@@ -61,6 +67,12 @@ def open_inputs(
             hint="look at what should have written it",
         )
     return sources
+
+
+def _partitions(url: str, settings: InputSettings) -> Sequence[Source]:
+    from sidelong.ingest.topic_source import partitions_of  # Kafka's client: for topics alone
+
+    return partitions_of(topic_address(url, settings.kafka), settings, follow=False)
 
 
 @dataclass(frozen=True, slots=True)

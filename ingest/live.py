@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 from sidelong.errors import ConfigError
 from sidelong.ingest.settings import InputSettings
 from sidelong.ingest.source import Source
+from sidelong.ingest.topic_address import TOPIC_SCHEMES, is_followed, is_topic, topic_address
 
-__all__ = ["SCHEMES", "LiveSource", "is_url", "open_live"]
+__all__ = ["SCHEMES", "LiveSource", "is_live", "is_url", "open_live"]
 
 
 class LiveSource(Source, Protocol):
@@ -50,11 +51,18 @@ def _otlp_http(url: str, settings: InputSettings) -> LiveSource:
     return open_otlp_http(url, settings.otlp, settings.envoy)
 
 
+def _kafka(url: str, settings: InputSettings) -> LiveSource:
+    from sidelong.ingest.topic_source import TopicFollowed  # Kafka's client: for topics alone
+
+    return TopicFollowed(topic_address(url, settings.kafka), settings)
+
+
 _OPEN: Final[dict[str, Callable[[str, InputSettings], LiveSource]]] = {
     "als": _als,
     "hubble": _hubble,
     "hubble+tls": _hubble,
     "hubble+unix": _hubble,
+    **dict.fromkeys(TOPIC_SCHEMES, _kafka),
     "otlp": _otlp,
     "otlp+http": _otlp_http,
 }
@@ -64,8 +72,13 @@ SCHEMES: Final = tuple(_OPEN)
 
 
 def is_url(path: str) -> bool:
-    """Whether an input names a live source rather than a file."""
+    """Whether an input or a target is named by a URL rather than by a path."""
     return "://" in path
+
+
+def is_live(path: str) -> bool:
+    """Whether an input has no end: URLs, but for topics that are not followed."""
+    return is_url(path) and not (is_topic(path) and not is_followed(path))
 
 
 def open_live(url: str, settings: InputSettings) -> LiveSource:

@@ -44,12 +44,11 @@ _BROKEN: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSErr
 
 
 class FlowBatch(NamedTuple):
-    """A message of flows: its value and headers, its rows, their latest time in milliseconds."""
+    """A message of flows: its value, its headers, and how many rows it has."""
 
     value: bytes
     headers: Mapping[str, bytes]
     rows: int
-    timestamp_ms: int | None
 
 
 def flow_batches(flows: pl.DataFrame, source: str, most_rows: int = 1_000) -> Iterator[FlowBatch]:
@@ -77,8 +76,7 @@ def _fitting(flows: pl.DataFrame, source: str) -> Iterator[FlowBatch]:
         "source": source,
     }
     encoded = {name: text.encode(errors="replace") for name, text in headers.items()}
-    latest = last // 1_000_000 if isinstance(last, int) else None
-    yield FlowBatch(value, encoded, flows.height, latest)
+    yield FlowBatch(value, encoded, flows.height)
 
 
 def _encoded(flows: pl.DataFrame) -> bytes:

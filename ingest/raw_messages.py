@@ -42,6 +42,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r"
 _SELF_UNWRAPPING: Final = ("envoy", "linkerd", "ztunnel")  # and their JSON
 _HELD_BATCHES: Final = 64
+_PIECE_BYTES: Final = 32 << 20
 
 
 class Message(Protocol):
@@ -105,13 +106,35 @@ class RawDecoder:
 
     def decode(self, records: Sequence[M]) -> RawBatch[M]:
         """The flows of messages. A message without a value, or an empty one, says nothing."""
+        pieces = [piece for _, piece in self.pieces(records)]
+        if len(pieces) == 1:
+            return pieces[0]
+        return RawBatch(
+            pl.concat([empty_flows(), *(piece.flows for piece in pieces)]),
+            np.concatenate([np.zeros(0, np.int64), *(piece.rows_per_record for piece in pieces)]),
+            [poison for piece in pieces for poison in piece.poison],
+            sum(piece.passed for piece in pieces),
+        )
+
+    def pieces(self, records: Sequence[M]) -> Iterator[tuple[Sequence[M], RawBatch[M]]]:
+        """The same piece by piece, with the messages of each: few bytes may hold very much, and so
+        no more of it is in memory than one message may hold beside 32 MiB.
+        """
+        start = size = 0
         for number, record in enumerate(records):
-            if not record.value:
-                continue
-            try:
-                self._take(number, record, record.value)
-            except Unreadable as error:
-                self._fault(place_of(number), str(error))
+            if record.value:
+                try:
+                    size += self._take(number - start, record, record.value)
+                except Unreadable as error:
+                    self._fault(place_of(number - start), str(error))
+            if size >= _PIECE_BYTES:
+                piece = records[start : number + 1]
+                yield piece, self._decoded(piece)
+                start, size = number + 1, 0
+        if start < len(records):
+            yield records[start:], self._decoded(records[start:])
+
+    def _decoded(self, records: Sequence[M]) -> RawBatch[M]:
         self._read_batches()
         told = [*self._told, *self._lines.take(), *self._messages.take()]
         self._told, sizes, self._sizes = [], self._sizes, {}
@@ -120,16 +143,17 @@ class RawDecoder:
         poison = list(_poison(records, faults, counts, sizes))
         return RawBatch(flows, counts, poison, sum(each.passed for each in told))
 
-    def _take(self, number: int, record: M, value: bytes) -> None:
+    def _take(self, number: int, record: M, value: bytes) -> int:
+        """Have a message decoded with the others; returns about how many bytes it takes."""
         headers = record.headers
         declared = self._formats.get(record.topic, AUTO)
         plain = not headers and declared in (AUTO, "hubble")
         if plain and value.startswith(_HUBBLE) and b"\n" not in value:
             self._lines.add("hubble", place_of(number), value)  # by far the most frequent
-            return
+            return len(value)
         content = unpacked(value, headers, self._most_bytes)
         if not content.strip(_BLANK + b"\n"):
-            return
+            return 0
         kind = kind_of(content, headers, declared)
         match kind.way:
             case "lines":
@@ -141,8 +165,10 @@ class RawDecoder:
                 self._batches.append((number, stored))
                 if len(self._batches) >= _HELD_BATCHES:
                     self._read_batches()
+                return int(stored.estimated_size())
             case _:
                 self._take_file(number, kind)
+        return len(content)
 
     def _take_lines(self, number: int, kind: Kind) -> None:
         lines = _lines_of(kind.content)

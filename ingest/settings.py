@@ -5,6 +5,7 @@ import msgspec
 from sidelong.ingest.csv_settings import CsvSettings
 from sidelong.ingest.envoy_logs import EnvoySettings
 from sidelong.ingest.hubble_settings import HubbleSettings
+from sidelong.ingest.kafka_settings import KafkaSettings
 from sidelong.ingest.linkerd_logs import LinkerdSettings
 from sidelong.ingest.listening import ServerSettings
 from sidelong.ingest.raw_settings import MessageSettings
@@ -19,6 +20,7 @@ class InputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     csv: CsvSettings = CsvSettings()
     envoy: EnvoySettings = EnvoySettings()
     hubble: HubbleSettings = HubbleSettings()
+    kafka: KafkaSettings = KafkaSettings()
     linkerd: LinkerdSettings = LinkerdSettings()
     messages: MessageSettings = MessageSettings()
     otlp: ServerSettings = ServerSettings()

@@ -1,22 +1,28 @@
-"""Live telemetry, or files, into a folder of Parquet that goes on where it ended."""
+"""Live telemetry, or files, into a folder of Parquet or a topic, going on where that ended."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from rich.text import Text
 
+from sidelong.collect_settings import CollectSettings
 from sidelong.collector import Collector, Feed
 from sidelong.config import read_config
 from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.durations import length
 from sidelong.ingest.flow_folder import FlowFolder
 from sidelong.ingest.live import is_url
+from sidelong.ingest.topic_address import TopicAddress, is_topic, topic_address
 from sidelong.progress import Reading, total_bytes
 from sidelong.resuming import gone, lanes_of, resume
 from sidelong.signals import stop_by_signal
 from sidelong.terminal import Terminal, plural
+
+if TYPE_CHECKING:
+    from sidelong.ingest.topic_sink import TopicSink
 
 __all__ = ["collect"]
 
@@ -34,11 +40,13 @@ def collect(
     duration: str | None = None,
     most_flows: int | None = None,
 ) -> int:
-    """Collect `inputs` into the folder `to`; returns 0.
+    """Collect `inputs` into `to`, a folder or a topic of Kafka; returns 0.
 
     Ends with the files, or for live sources on SIGINT or SIGTERM, after `duration`, or with the
-    batch that brings `most_flows`. Errors: ConfigError for options, settings and a folder that
-    cannot be used, SourceError for a source that cannot be read; what came before it is written.
+    batch that brings `most_flows`. A topic among the inputs is followed; into another topic it is
+    shared with all who do the same. Errors: ConfigError for options, settings and a folder that
+    cannot be used, SourceError for a source that cannot be read and a topic that cannot be written;
+    what came before is written.
     """
     settings = read_config(config)
     given = {"rotate_rows": rotate_rows, "rotate_seconds": rotate_seconds, "keep": keep}
@@ -47,9 +55,20 @@ def collect(
     )
     kept = length(chosen.keep, "--keep") if chosen.keep else None
     seconds = length(duration, "--for").total_seconds() if duration else None
-    folder = _target(to, inputs)
-    lanes = lanes_of(inputs, format, settings)
-    with FlowFolder(folder, free_bytes=chosen.free_megabytes << 20) as sink:
+    target = None
+    if is_topic(to):
+        chosen = _of_topic(chosen, rotate_rows, rotate_seconds)
+        target = topic_address(to, settings.kafka)
+        if any(map(is_topic, inputs)):
+            from sidelong.relaying import relayed  # Kafka's client: for topics alone
+
+            return relayed(
+                inputs, target, terminal, settings, chosen, seconds=seconds, most_flows=most_flows
+            )
+    folder = None if target else _target(to, inputs)
+    place = target.url if target else str(folder)
+    lanes = lanes_of(inputs, format, settings, lambda text: terminal.say(f"sidelong: {text}"))
+    with _sink(folder, target, chosen) as sink:
         feeds = [feed for lane in lanes for feed in lane]
         sink.forget(gone(sink.state.sources))
         for feed in feeds:
@@ -70,12 +89,12 @@ def collect(
                     stop,
                     seconds=seconds,
                     most_flows=most_flows,
-                    step=lambda: reading.update([_line(collector)]),
+                    step=lambda: reading.update([_line(collector, place)]),
                 )
         except OSError as error:
             raise sink.unwritable(error) from error
         finally:
-            _summary(terminal, collector, folder, reading.rate)
+            _summary(terminal, collector, place, reading.rate)
             _counters(terminal, feeds)
     if not collector.tally.flows and collector.tally.bad.count:
         raise SourceError(
@@ -85,12 +104,33 @@ def collect(
     return 0
 
 
+def _of_topic(chosen: CollectSettings, rows: int | None, seconds: float | None) -> CollectSettings:
+    """What counts for a topic: soon, unless it was said otherwise."""
+    soon = chosen.of_topic()
+    return msgspec.structs.replace(
+        soon,
+        rotate_rows=rows or soon.rotate_rows,
+        rotate_seconds=seconds or soon.rotate_seconds,
+    )
+
+
+def _sink(
+    folder: Path | None, target: TopicAddress | None, chosen: CollectSettings
+) -> "FlowFolder | TopicSink":
+    if folder is not None:
+        return FlowFolder(folder, free_bytes=chosen.free_megabytes << 20)
+    from sidelong.ingest.topic_sink import TopicSink  # Kafka's client: for topics alone
+
+    assert target is not None
+    return TopicSink(target)
+
+
 def _target(to: str, inputs: Sequence[str]) -> Path:
     """The folder to write to, which must not be where we read from."""
     if is_url(to):
         raise ConfigError(
-            f"--to is {to}, and flows can only be collected into a folder so far",
-            hint="name a folder, as --to flows",
+            f"--to is {to}, and flows are collected into a folder or a topic",
+            hint="name a folder, as --to flows, or a topic, as --to kafka://HOST:PORT/TOPIC",
         )
     folder = Path(to)
     if folder.exists() and not folder.is_dir():
@@ -106,26 +146,25 @@ def _target(to: str, inputs: Sequence[str]) -> Path:
     return folder
 
 
-def _line(collector: Collector) -> Text:
+def _line(collector: Collector, place: str) -> Text:
     parts = [plural(collector.tally.flows, "flow"), f"{collector.held:,} held"]
     if collector.tally.lost:
         parts.append(f"{collector.tally.lost:,} lost")
-    if collector.files:
-        parts.append(f"last file {collector.files[-1].path}")
+    if collector.written.last and not is_url(place):
+        parts.append(f"last file {collector.written.last}")
     return Text("  " + ", ".join(parts), style="dim")
 
 
-def _summary(terminal: Terminal, collector: Collector, folder: Path, rate: float) -> None:
-    tally = collector.tally
+def _summary(terminal: Terminal, collector: Collector, place: str, rate: float) -> None:
+    tally, written = collector.tally, collector.written
     terminal.bad_rows(tally.bad.count, tally.bad.samples)
-    written = sum(file.rows for file in collector.files)
-    if not written:
+    if not written.rows:
         terminal.say("sidelong: there was no flow to collect that is not there already")
     else:
-        size = sum(file.size_bytes for file in collector.files) / (1 << 20)
+        size = written.size_bytes / (1 << 20)
+        into = plural(written.files, "message" if is_url(place) else "file")
         terminal.tell(
-            f"collected {tally} into {plural(len(collector.files), 'file')} in {folder}, "
-            f"{size:,.1f} MiB, {rate:,.0f} flows/s"
+            f"collected {tally} into {into} in {place}, {size:,.1f} MiB, {rate:,.0f} flows/s"
         )
     for count, what in (
         (tally.lost, "lost before they reached us"),

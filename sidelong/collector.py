@@ -13,11 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
-from typing import Annotated, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 import polars as pl
 
+from sidelong.collect_settings import CollectSettings
+from sidelong.collected import Collected
 from sidelong.errors import ConfigError
 from sidelong.ingest.flow_folder import HeldFlows, NoRoom, SourceState, Written
 from sidelong.ingest.known_rows import KnownRows
@@ -30,26 +32,6 @@ __all__ = ["CollectSettings", "Collector", "Feed", "Sink"]
 _POLL_SECONDS: Final = 0.2
 _ROOM_SECONDS: Final = 1.0
 _FILES_END_SECONDS: Final = 1.0  # a file can be read again, so its reader is not waited for
-
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class CollectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When held flows are written: by whichever of the first three comes first.
-
-    rotate_megabytes: of memory; on disk it is about a tenth. free_megabytes: how much of the disk
-    is left free. keep: how much of the folder is kept, as 7d; all of it without. overlap_seconds:
-    how far back a source that resumes by time may repeat itself. stop_seconds: how long an end by
-    SIGTERM may take.
-    """
-
-    rotate_rows: _Count = 200_000
-    rotate_megabytes: _Count = 128
-    rotate_seconds: _Count = 60
-    free_megabytes: Annotated[int, msgspec.Meta(ge=0)] = 1024
-    keep: str | None = None
-    overlap_seconds: _Count = 60
-    stop_seconds: _Count = 20
 
 
 class Sink(Protocol):
@@ -113,7 +95,7 @@ class Collector:
         self._states: dict[str, SourceState] = {}
         self._since: float | None = None  # when the oldest thing that is not written came
         self.tally = Tally()
-        self.files: list[Written] = []
+        self.written = Collected()
         self.pruned = 0
 
     @property
@@ -213,7 +195,7 @@ class Collector:
         if self._since is None:
             return
         # Looked at before and cleared after: whatever is raised here, nothing is forgotten.
-        self.files += self._sink.commit(self._held, self._states, reserve=reserve)
+        self.written.add(self._sink.commit(self._held, self._states, reserve=reserve))
         self._held, self._held_rows, self._held_bytes, self._since = {}, 0, 0, None
         if self._keep is not None:
             self.pruned += self._sink.prune(self._keep, datetime.now(UTC))
@@ -226,16 +208,18 @@ class Collector:
                 self._write()
             except NoRoom as full:
                 if not told:
-                    self._say(f"{self._shortage(full)}; holding them, and not reading on until")
+                    self._say(f"{self._shortage(full)}; holding them, and reading no further")
                 told = True
                 if stop.wait(_ROOM_SECONDS):
                     return
             else:
                 if told:
-                    self._say("there is room again: reading on")
+                    self._say("they are written: reading on")
                 return
 
     def _shortage(self, full: NoRoom) -> str:
+        if full.why:
+            return f"{plural(self._held_rows, 'flow')} cannot be written: {full.why}"
         left = "the disk is full" if full.free is None else f"{full.free >> 20:,} MiB are free"
         floor = f"{self._settings.free_megabytes:,} MiB are to stay free"
         return f"no room for {plural(self._held_rows, 'flow')}: {left}, {floor}"
@@ -273,8 +257,8 @@ class Collector:
                 if time.monotonic() >= deadline:
                     raise ConfigError(
                         f"{plural(self._held_rows, 'flow')} could not be written: "
-                        f"{full} and the disk is full",
-                        hint="make room, then collect again: it goes on where the files end",
+                        f"{full.why or f'{full} and the disk is full'}",
+                        hint="cure that, then collect again: it goes on where what is written ends",
                     ) from full
                 time.sleep(_POLL_SECONDS)
 

@@ -17,7 +17,6 @@ from sidelong.alerts.receiver_settings import ReceiverSettings
 from sidelong.alerts.route_settings import AlertSettings
 from sidelong.collector import CollectSettings
 from sidelong.errors import ConfigError
-from sidelong.ingest.kafka_settings import KafkaSettings
 from sidelong.ingest.kubernetes_login import KubernetesSettings
 from sidelong.ingest.settings import InputSettings
 from sidelong.service_settings import ServiceSettings
@@ -33,7 +32,6 @@ class Config(InputSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     alerts: AlertSettings = AlertSettings()
     collect: CollectSettings = CollectSettings()
     delivery: DeliverySettings = DeliverySettings()
-    kafka: KafkaSettings = KafkaSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
     policy: PolicySettings = PolicySettings()
     receivers: tuple[ReceiverSettings, ...] = ()

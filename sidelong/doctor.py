@@ -14,7 +14,7 @@ from sidelong.config import read_config
 from sidelong.errors import SidelongError
 from sidelong.ingest.durations import length
 from sidelong.ingest.inputs import open_inputs
-from sidelong.ingest.live import is_url, open_live
+from sidelong.ingest.live import is_live, open_live
 from sidelong.ingest.merge import merged
 from sidelong.ingest.schema import empty_flows
 from sidelong.ingest.settings import InputSettings
@@ -98,14 +98,14 @@ def doctor(
     if not inputs:
         return examined(terminal, config, as_table=as_table)
     settings = read_config(config)
-    live = any(is_url(one) for one in inputs)
+    live = any(is_live(one) for one in inputs)
     seconds = length(duration, "--for").total_seconds() if duration else None
     if seconds is None and live:
         seconds = _LIVE_SECONDS
     sources = open_inputs(inputs, format, settings)
     tally = Tally()
     flows, whole = _some(sources, most_flows or MOST_FLOWS, seconds, tally, terminal)
-    status = _status([one for one in inputs if is_url(one)], settings) if live else {}
+    status = _status([one for one in inputs if is_live(one)], settings) if live else {}
     with named_by(pods, kubernetes, settings.kubernetes, terminal) as names_of:
         sample = Sample(
             flows=flows,

@@ -2,14 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
+import polars as pl
 
 from sidelong.collector import Feed
-from sidelong.ingest.flow_folder import FlowFolder, SourceState
+from sidelong.ingest.flow_folder import FolderState, SourceState
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.known_rows import KnownRows
 from sidelong.ingest.line_files import LineFile
@@ -17,8 +18,9 @@ from sidelong.ingest.live import is_url
 from sidelong.ingest.pcap import PcapFile
 from sidelong.ingest.settings import InputSettings
 from sidelong.ingest.source import Source
+from sidelong.ingest.topic_address import is_topic, topic_address
 
-__all__ = ["gone", "lanes_of", "live_feed", "recorded_feed", "resume"]
+__all__ = ["Kept", "gone", "lanes_of", "live_feed", "recorded_feed", "resume"]
 
 _NS: Final = 1_000_000_000
 _A_TIME: Final = 10**18  # positions beyond are nanoseconds: 2001 and later
@@ -29,18 +31,50 @@ _APPENDED: Final = (LineFile, PcapFile)
 than they were written."""
 
 
+class Kept(Protocol):
+    """Where flows went before: a folder, or a topic. state: how far their sources had come."""
+
+    @property
+    def path(self) -> object: ...
+    @property
+    def state(self) -> FolderState: ...
+    def rows_since(self, source: str, time_ns: int) -> Iterator[pl.DataFrame]:
+        """What was written of a source at or after a time."""
+        ...
+
+
 def lanes_of(
-    inputs: Sequence[str], format: str | None, settings: InputSettings
+    inputs: Sequence[str],
+    format: str | None,
+    settings: InputSettings,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[list[Feed]]:
-    """What is read at the same time: each live source, and all files one after the other."""
+    """What is read at the same time: each live source, each partition of a topic, which is
+    followed, and all files one after the other.
+
+    say: is told of dead letters that cannot be sent.
+    """
     files = [path for path in inputs if not is_url(path)]
     lanes = []
     for url in dict.fromkeys(inputs):
-        if is_url(url):
+        if is_topic(url):
+            lanes += _topic_lanes(url, settings, say)
+        elif is_url(url):
             lanes.append([live_feed(source) for source in open_inputs([url], None, settings)])
     if files:
         lanes.append([recorded_feed(source) for source in open_inputs(files, format, settings)])
     return lanes
+
+
+def _topic_lanes(url: str, settings: InputSettings, say: Callable[[str], None]) -> list[list[Feed]]:
+    from sidelong.ingest.message_letters import Letters  # Kafka's client: for topics alone
+    from sidelong.ingest.topic_source import partitions_of
+
+    address = topic_address(url, settings.kafka)
+    sources = partitions_of(
+        address, settings, follow=True, letters=lambda: Letters(address.kafka, say)
+    )
+    return [[live_feed(source)] for source in sources]
 
 
 def live_feed(source: Source) -> Feed:
@@ -57,7 +91,7 @@ def recorded_feed(source: Source) -> Feed:
     return Feed(f"file:{path}", source, state, resumable=state.fingerprint is not None)
 
 
-def resume(feed: Feed, folder: FlowFolder, overlap_seconds: int) -> str | None:
+def resume(feed: Feed, folder: Kept, overlap_seconds: int) -> str | None:
     """Let the feed go on where what is in the folder ends; returns what to say of that."""
     before = folder.state.sources.get(feed.key)
     if before is None or not feed.resumable:
@@ -86,14 +120,14 @@ def gone(sources: Iterable[str]) -> Iterator[str]:
             yield key
 
 
-def _resume_live(feed: Feed, before: SourceState, folder: FlowFolder, overlap_ns: int) -> None:
+def _resume_live(feed: Feed, before: SourceState, folder: Kept, overlap_ns: int) -> None:
     """Go on from where the files end; for a source that resumes by time, from a little before.
 
     Its flows come nearly in the order of time, not strictly: a node that lagged has earlier ones
     to tell yet. What it tells again is known from the files.
     """
     feed.state = before
-    if before.newest_ns is None:
+    if before.newest_ns is None or is_topic(feed.key):  # which goes on exactly there
         return
     reached = before.newest_ns
     if before.position > _A_TIME:

@@ -14,15 +14,16 @@ __all__ = ["collect", "doctor"]
 @click.command(
     cls=GroupedCommand,
     epilog=f"Exit status: 0 collected, {USAGE_OR_SOURCE}.",
-    short_help="Keep live telemetry as Parquet.",
+    short_help="Keep live telemetry as Parquet, or bring it to Kafka.",
 )
 @click.argument("inputs", metavar="SOURCE...", nargs=-1, required=True)
 @option(
     "--to",
     heading="Output",
-    metavar="DIR",
+    metavar="DIR|URL",
     required=True,
-    help="Folder for the flows, by hour; what is there is added to.",
+    help="Folder for the flows, by hour, or a topic, as kafka://HOST:PORT/TOPIC; what is there is "
+    "added to.",
 )
 @option(
     "--rotate-rows",
@@ -72,16 +73,18 @@ def collect(
     format: str | None,
     config: str | None,
 ) -> int:
-    """Keep live telemetry as Parquet, by hour, for replay, learning, polars or DuckDB.
+    """Keep live telemetry as Parquet, by hour, for replay, learning, polars or DuckDB, or bring it
+    to a topic of Kafka.
 
-    SOURCE is a URL of a live source, such as hubble://HOST:PORT, or anything that replay takes.
-    Started again with the same DIR, it goes on where the files end: nothing is missing that the
-    source still has, and nothing is there twice.
+    SOURCE is a URL of a live source, such as hubble://HOST:PORT, or anything that replay takes; a
+    topic, kafka://HOST:PORT/TOPIC, is followed. Started again with the same DIR, it goes on where
+    the files end: nothing is missing that the source still has, and nothing is there twice.
 
     \b
       sidelong collect hubble://localhost:4245 --to flows --keep 7d
       sidelong collect als://0.0.0.0:9900 --to flows --for 10m
       sidelong collect monday.pcap tuesday.pcap --to flows
+      sidelong collect hubble://localhost:4245 --to kafka://localhost:9092/flows.raw
       sidelong replay flows
     """
     from sidelong.collect import collect

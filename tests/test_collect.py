@@ -272,7 +272,7 @@ def test_files_rotate_by_memory(tmp_path: Path) -> None:
         source = ScriptedLive(wide, batch=1_000)
         collector = Collector([[feed(source)]], sink, CollectSettings(rotate_megabytes=1))
         collector.run(threading.Event())
-    assert len(collector.files) == 3
+    assert collector.written.files == 3
 
 
 def test_files_rotate_by_age(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_files_rotate_by_age(tmp_path: Path) -> None:
             [[feed(source)]], sink, CollectSettings(), now=lambda: float(next(clock))
         )
         collector.run(threading.Event())
-    assert len(collector.files) > 1
+    assert collector.written.files > 1
 
 
 def test_a_source_that_fails_leaves_what_came_before(
@@ -364,7 +364,7 @@ def test_without_room_nothing_is_read_until_there_is(
         running.join(30)
     assert held_back < 1_000
     assert "no room for 200 flows: 10 MiB are free, 11 MiB are to stay free" in said[0]
-    assert said[-1] == "there is room again: reading on"
+    assert said[-1] == "they are written: reading on"
     assert same_rows(read(tmp_path), stream(20_000))
 
 
@@ -505,7 +505,7 @@ def test_after_a_death_the_next_run_goes_on_exactly(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--to", "kafka://broker/flows"], "flows can only be collected into a folder so far"),
+        (["--to", "hubble://broker"], "flows are collected into a folder or a topic"),
         (["--to", "{file}"], "which is a file"),
         (["--to", "{folder}"], "one lies in the other"),
         (["{folder}", "--to", "{folder}/flows"], "one lies in the other"),
