@@ -1,0 +1,106 @@
+"""The work of `sidelong topics`: make the topics of the service, and say what is in them."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sidelong.config import read_config
+from sidelong.errors import ConfigError
+from sidelong.ingest.kafka_admin import KafkaAdmin
+from sidelong.ingest.kafka_consumer import KafkaConsumer
+from sidelong.ingest.kafka_settings import KafkaSettings
+from sidelong.ingest.kafka_topics import ALERTS, BATCHES, EVIDENCE, RAW, TOPICS, create_topics
+from sidelong.terminal import Terminal, plural
+
+__all__ = ["create", "listed"]
+
+_FINE: Final = 0
+_OTHERWISE: Final = 1
+
+_READERS: Final = {RAW: "normalise", BATCHES: "detect", EVIDENCE: "correlate", ALERTS: "deliver"}
+
+
+def create(
+    *, terminal: Terminal, config: str | None, partitions: Sequence[str], replicas: int | None
+) -> int:
+    """Make what is missing and say what is otherwise; returns the exit status.
+
+    Errors: ConfigError; KafkaError when Kafka does not answer, or not as we need.
+    """
+    kafka = read_config(config).kafka
+    made = create_topics(kafka, partitions=_numbers(partitions), replicas=replicas)
+    for name in made.new:
+        terminal.tell(f"{name} is new")
+    for name in made.same:
+        terminal.tell(f"{name} is there")
+    for name, differences in made.different.items():
+        terminal.tell(f"{name} is there, but {'; '.join(differences)}")
+    return _OTHERWISE if made.different else _FINE
+
+
+def listed(*, terminal: Terminal, config: str | None, output: str | None) -> int:
+    """Say what is there, and how far behind its readers are; returns the exit status.
+
+    Errors: KafkaError when Kafka does not answer.
+    """
+    kafka = read_config(config).kafka
+    found = [_described(kafka, name) for name in TOPICS]
+    as_table = output == "table" or (output is None and terminal.out.is_terminal)
+    for topic in found:
+        terminal.tell(_line(topic) if as_table else json.dumps(topic))
+    return _FINE if all(topic["partitions"] for topic in found) else _OTHERWISE
+
+
+def _described(kafka: KafkaSettings, name: str) -> dict[str, Any]:
+    """Of a topic: its partitions, how many messages it holds, and how many are still to be read."""
+    topic = kafka.topic(name)
+    admin = KafkaAdmin(kafka, "topics")
+    try:
+        partitions = admin.partitions(topic)
+    finally:
+        admin.close()
+    told: dict[str, Any] = {"topic": topic, "partitions": partitions or 0, "messages": 0}
+    if not partitions:
+        return told
+    role = _READERS.get(name)
+    group = kafka.group(role) if role else None
+    consumer = KafkaConsumer(kafka, "topics", group=group)
+    try:
+        bounds = consumer.bounds((topic, number) for number in range(partitions))
+        told["messages"] = sum(end - first for first, end in bounds.values())
+        if role:
+            read = {place: consumer.committed(place) for place in bounds}
+            told |= {
+                "reader": role,
+                "unread": sum(
+                    end - max(first, read[place] or 0) for place, (first, end) in bounds.items()
+                ),
+            }
+    finally:
+        consumer.close()
+    return told
+
+
+def _line(told: dict[str, Any]) -> str:
+    if not told["partitions"]:
+        return f"{told['topic']}: is not there"
+    text = (
+        f"{told['topic']}: {plural(told['partitions'], 'partition')}, "
+        f"{plural(told['messages'], 'message')}"
+    )
+    return text + (
+        f", {told['unread']:,} not committed by {told['reader']}" if "reader" in told else ""
+    )
+
+
+def _numbers(given: Sequence[str]) -> dict[str, int]:
+    """From "flows.batches=12". Errors: ConfigError."""
+    numbers = {}
+    for text in given:
+        name, sign, number = text.partition("=")
+        if not sign or not number.isdecimal():
+            raise ConfigError(
+                f"--partitions is {text}, but must be NAME=N", hint="as flows.batches=12"
+            )
+        numbers[name] = int(number)
+    return numbers
