@@ -58,16 +58,20 @@ class Beginnings:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._held = _Held(np.empty(0, np.uint64), np.empty(0, np.int64))
         self._loose: list[_Held] = []
         self.evicted = 0
+
+    def __len__(self) -> int:
+        """Beginnings held, not all of them distinct."""
+        return sum(len(part.slot) for part in (self._held, *self._loose))
 
     def add(self, groups: Keys, time_ns: Integers) -> None:
         """Note that something of each group began."""
         if len(groups):
             self._loose.append(_Held(groups, time_ns // SLOT_NS))
-        if sum(len(loose.slot) for loose in self._loose) > _MANY + len(self._held.slot):
+        if len(self) > _MANY + 2 * len(self._held.slot):
             self._sort_in()
 
     def rhythm(self, groups: Keys, windows: Integers) -> pl.DataFrame:
@@ -101,10 +105,10 @@ class Beginnings:
 
     def tidy(self) -> None:
         """Evict what is beyond capacity."""
-        if len(self._held.slot) + sum(len(loose.slot) for loose in self._loose) <= self._capacity:
+        if len(self) <= self.capacity:
             return
         self._sort_in()
-        excess = len(self._held.slot) - self._capacity
+        excess = len(self._held.slot) - self.capacity
         if excess > 0:
             keep = np.ones(len(self._held.slot), np.bool_)
             keep[np.lexsort(self._held)[:excess]] = False

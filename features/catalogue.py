@@ -90,7 +90,12 @@ def _if_seen(column: str, seen: str) -> pl.Expr:
 
 
 def _seconds(column: str) -> pl.Expr:
-    return pl.col(column) / 1e9
+    # To divide by a literal rounds otherwise in a frame of one row than in longer ones.
+    return (pl.col(column) * 1e-9).round(9)
+
+
+def _millionths(column: str) -> pl.Expr:
+    return (pl.col(column) * 1e-6).round(6)
 
 
 _tries: Final = pl.col("attempts") + pl.col("denials")
@@ -164,10 +169,10 @@ _RHYTHM: Final = (
             _seconds("interval_ns"), skewed=True),
     Feature("interval_spread", "ratio",
             "distance of the quartiles of these times over their median; 0 is a clock",
-            pl.col("interval_spread_ppm") / 1e6),
+            _millionths("interval_spread_ppm")),
     Feature("periodicity", "share",
             "Rayleigh's R of these beginnings at that interval: 1 is a clock, 0 is chance",
-            pl.col("periodicity_ppm") / 1e6),
+            _millionths("periodicity_ppm")),
 )  # fmt: skip
 
 _PLACE_IN_TIME: Final = (
@@ -232,7 +237,7 @@ _DOMAIN: Final = (
     Feature("digit_share", "share", "of its characters, the digits",
             _share("digits", pl.col("name_bytes"))),
     Feature("entropy", "bits", "mean entropy of its characters, of each name by itself",
-            _ratio("entropy_microbits", "events") / 1e6),
+            _ratio("entropy_microbits", "events") * 1e-6),
     Feature("rare_type_share", "share", "questions or answers for other than addresses",
             _share("rare_types", pl.col("events"))),
     Feature("nxdomain_share", "share", "of answers, those that no such name exists",

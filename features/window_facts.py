@@ -105,7 +105,10 @@ _ENDED: Final = ("ANSWERED", "REFUSED", "DENIED", "UNANSWERED")
 
 
 def contact_facts(outcomes: pl.DataFrame) -> pl.DataFrame:
-    """What outcomes of first contacts (`OUTCOME_SCHEMA`) add, each at the moment it speaks of."""
+    """What outcomes of first contacts add, each at the moment it speaks of.
+
+    Takes `OUTCOME_SCHEMA` with `clock`, the clock at the row that decided.
+    """
     outcome = pl.col("outcome")
     rows = with_edge_port(outcomes.rename({"object_ip": "peer_ip"}))
     return _rare(
@@ -137,7 +140,10 @@ def _rare(rows: pl.DataFrame, **facts: pl.Expr) -> pl.DataFrame:
         *_SIDES,
         *_SERVICE,
         group=pl.Series(edge_keys(rows), dtype=pl.UInt64),
-        window=pl.col("time").to_physical() // WINDOW_NS,
+        window=_AT // WINDOW_NS,
+        first_ns=_AT,
+        last_ns=_AT,
+        seconds=pl.lit(0, pl.UInt64),
         **{name: fact.cast(pl.Int64) for name, fact in facts.items()},
     )
 

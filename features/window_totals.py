@@ -91,7 +91,7 @@ class Totals:
             name: _merged(name, dtype) for name, dtype in schema.items() if name not in self._keys
         }
         self._nothing = schema.to_frame()
-        self._capacity = capacity
+        self.capacity = capacity
         self._parts: list[pl.DataFrame] = []  # each without two rows of the same keys
         self.evicted = 0
 
@@ -127,11 +127,11 @@ class Totals:
 
     def tidy(self) -> None:
         """Evict what is beyond capacity."""
-        if len(self) <= self._capacity:
+        if len(self) <= self.capacity:
             return
         self._merge()
         (whole,) = self._parts
-        excess = whole.height - self._capacity
+        excess = whole.height - self.capacity
         if excess > 0:
             self._parts = [whole.sort("row", *self._keys)[excess:]]
             self.evicted += excess

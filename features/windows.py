@@ -21,7 +21,7 @@ from sidelong.features.beginnings import Beginnings
 from sidelong.features.bounds import Bounds
 from sidelong.features.catalogue import DOMAIN_WINDOW, EDGE_WINDOW, WORKLOAD_WINDOW
 from sidelong.features.segments import Integers
-from sidelong.features.window_clock import NEVER, Closings, WindowClock
+from sidelong.features.window_clock import Closings, WindowClock
 from sidelong.features.window_facts import (
     EDGE_COLUMNS,
     LOOKUP_COLUMNS,
@@ -99,6 +99,8 @@ class Windows:
         """
         before = self._clock.open_from
         closings = self._clock.see(pulse)
+        if contacts.height:
+            contacts = _with_clock(contacts, flows)
         for kind, rows in (
             ("flows", flows),
             ("lookups", lookups),
@@ -107,9 +109,7 @@ class Windows:
             ("new_paths", new_paths),
         ):
             if rows.height:
-                kept = rows.select(_KEPT[kind]) if kind in _KEPT else rows
-                opened = _opened(rows, before, closings)
-                self._waiting[kind].append(kept.with_columns(pl.Series("open_from", opened)))
+                self._wait(kind, rows, closings, before)
         if closings is None:
             if sum(rows.height for rows in self._waiting["flows"]) > _FOLD:
                 self._fold()
@@ -125,13 +125,15 @@ class Windows:
         contacts: those that end with it (`OUTCOME_SCHEMA`).
         """
         if contacts.height:
-            opened = pl.Series("open_from", _opened(contacts, self._clock.open_from, None))
-            self._waiting["contacts"].append(contacts.with_columns(opened))
+            self._wait("contacts", contacts.with_columns(clock="time"), None, self._clock.open_from)
         self._fold()
         return self._close(self._clock.end(row))
 
     def tidy(self, now_ns: int) -> None:
         """Evict at an event-time tick what is beyond the bounds."""
+        waiting = sum(rows.height for kind in self._waiting.values() for rows in kind)
+        if any(len(part) + waiting > part.capacity for part in self._bounded.values()):
+            self._fold()
         for part in self._bounded.values():
             part.tidy()
 
@@ -148,6 +150,12 @@ class Windows:
         self._clock.restore(state["clock"])
         self.late = state["late"]
         self._waiting = {kind: [] for kind in _FACTS}
+
+    def _wait(self, kind: str, rows: pl.DataFrame, closings: Closings | None, before: int) -> None:
+        """Keep of rows what their facts need, until they are added up."""
+        kept = rows.select(_KEPT[kind]) if kind in _KEPT else rows
+        opened = pl.Series("open_from", _opened(rows, before, closings))
+        self._waiting[kind].append(kept.with_columns(opened))
 
     def _fold(self) -> None:
         """Add up what waits."""
@@ -228,15 +236,20 @@ def _opened(rows: pl.DataFrame, before: int, closings: Closings | None) -> Integ
 
 
 def _in_time(facts: pl.DataFrame) -> pl.DataFrame:
-    """Facts of open windows; a time that nobody believed counts as that of the next window."""
-    window, opened = facts["window"].to_numpy(), facts["open_from"].to_numpy()
-    beyond = (window > opened + 1) & (opened > NEVER)
-    if beyond.any():
-        facts = facts.with_columns(window=pl.Series(np.where(beyond, opened + 1, window)))
-    late = window < opened
+    """Facts of windows that are open."""
+    late = facts["window"].to_numpy() < facts["open_from"].to_numpy()
     if late.any():
         facts = facts.filter(pl.Series(~late))
     return facts.drop("open_from")
+
+
+def _with_clock(contacts: pl.DataFrame, flows: pl.DataFrame) -> pl.DataFrame:
+    """Outcomes with the clock at the row that decided them; that of silence is past its time."""
+    clock = contacts["time"].to_physical().to_numpy().copy()
+    decided = (contacts["outcome"] != "UNANSWERED").to_numpy()
+    rows = np.searchsorted(flows["row"].to_numpy(), contacts["row"].to_numpy()[decided])
+    clock[decided] = flows["clock"].to_physical().to_numpy()[rows]
+    return contacts.with_columns(clock=pl.Series(clock).cast(contacts.schema["time"]))
 
 
 def _begin(rhythm: Beginnings, facts: pl.DataFrame, begins: pl.Expr) -> None:
