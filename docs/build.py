@@ -1,6 +1,7 @@
 """Writes the pages that follow from the program, and checks every link between pages.
 
-docs/cli.md is the help of each command, docs/configuration.md the settings of each section.
+docs/cli.md is the help of each command, docs/configuration.md the settings of each section,
+docs/features.md the features of windows.
 
 python docs/build.py            write the pages, then check links
 python docs/build.py --check    change nothing, fail if a page is stale or a link is broken
@@ -20,9 +21,10 @@ import msgspec
 
 from sidelong.cli import cli
 from sidelong.config import Config
+from sidelong.features.catalogue import CATALOGUE, KEYS, SCOPES
 from sidelong.ingest.secret import Secret
 
-__all__ = ["broken_links", "cli_page", "configuration_page", "with_incidents"]
+__all__ = ["broken_links", "cli_page", "configuration_page", "features_page", "with_incidents"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
@@ -43,6 +45,35 @@ Commands that read flows take `--config FILE`, a TOML file. Every section may be
 may every key of one; a key that nobody knows is an error. Paths are relative to the working
 directory. No secret stands in the file: it is a file or a variable that is named there.
 """
+_FEATURES: Final = """\
+# Features of windows
+
+Written by `make docs` from the catalogue (`features/catalogue.py`); a test fails when it is stale.
+
+A window is a minute of event time, aligned to whole minutes. It holds the rows whose own time lies
+in it and which come before it closes: at the first row of the stream's pulse by which the clock is
+two seconds past its end. So neither the cuts of a stream nor its partitions by actor change a
+window, and replay, the service, notebooks (`sidelong.features.observed.window_features`) and
+back-fill find the same. Rows that come later are counted as late.
+
+A feature is null where the source cannot see what it measures, or where there is nothing to take a
+share of. *From* names the totals of the window that it is computed of, all of them integers; "log"
+marks features that span orders of magnitude.
+
+Nothing is told of a window before it closes: the sequential detectors alarm on the record that
+decides, and a second opinion can wait for a minute.
+
+**Fan-in** needs the rows of all actors, and a partition sees those of its own. So it is no feature
+of a live window but of scope `called`, which `sidelong.features.window_frames.fan_in` makes of the
+windows of all edges, wherever these are together: in notebooks and in back-fill.
+"""
+_SCOPES: Final = {
+    "workload": "What a workload does.",
+    "edge": "What passes over one edge. Rhythm is that of its last 32 beginnings within an hour.",
+    "domain": "What a pod looks up below a registered domain; names of the cluster's own, what "
+    "search paths make of others, and what resolvers pass on are left out.",
+    "called": "How a workload is used.",
+}
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _QUOTED: Final = re.compile(r"^```text\n.*?^```$", re.MULTILINE | re.DOTALL)
@@ -108,6 +139,22 @@ def _settings(title: str, settings: type[msgspec.Struct], tag: object = None) ->
     if tag is not None:
         title = f'{title} type = "{tag}"'
     return f"## {title}\n\n{summary}\n\n{meaning}\n\n{table}\n"
+
+
+def features_page() -> str:
+    """The page: every feature of every scope, with unit, meaning and what it is made of."""
+    return "\n".join([_FEATURES, *(_scope(scope) for scope in SCOPES)])
+
+
+def _scope(scope: str) -> str:
+    rows = [
+        f"| `{one.name}` | {one.unit}{', log' if one.skewed else ''} | {one.meaning} | "
+        f"{', '.join(dict.fromkeys(one.expression.meta.root_names()))} |"
+        for one in CATALOGUE[scope]
+    ]
+    table = "\n".join(["| feature | unit | meaning | from |", "|---|---|---|---|", *rows])
+    keys = ", ".join(f"`{name}`" for name in KEYS[scope])
+    return f"## {scope}\n\n{_SCOPES[scope]} Key: {keys}.\n\n{table}\n"
 
 
 _TOML: Final = {str: "text", int: "integer", float: "number", bool: "true or false"}
@@ -184,7 +231,11 @@ def _anchors(page: Path) -> set[str]:
 
 def main(arguments: list[str]) -> int:
     """Write or check; returns the exit status."""
-    pages = {DOCS / "cli.md": cli_page(), DOCS / "configuration.md": configuration_page()}
+    pages = {
+        DOCS / "cli.md": cli_page(),
+        DOCS / "configuration.md": configuration_page(),
+        DOCS / "features.md": features_page(),
+    }
     if arguments == ["--check"]:
         problems = [
             f"{page.relative_to(ROOT)} is stale: make docs"
