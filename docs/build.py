@@ -149,7 +149,7 @@ def features_page() -> str:
 def _scope(scope: str) -> str:
     rows = [
         f"| `{one.name}` | {one.unit}{', log' if one.skewed else ''} | {one.meaning} | "
-        f"{', '.join(dict.fromkeys(one.expression.meta.root_names()))} |"
+        f"{', '.join(sorted({*one.expression.meta.root_names()}))} |"
         for one in CATALOGUE[scope]
     ]
     table = "\n".join(["| feature | unit | meaning | from |", "|---|---|---|---|", *rows])

@@ -123,7 +123,7 @@ _TRAFFIC: Final = (
 _OUTCOMES: Final = (
     Feature("refusals", "events", "resets and ICMP errors that came back", pl.col("refusals"),
             skewed=True),
-    Feature("refused_share", "share", "refusals for each attempt, 1 at most",
+    Feature("refused_share", "share", "refusals for each attempt or denial, 1 at most",
             _share("refusals", _tries)),
     Feature("denials", "events", "dropped by policy", pl.col("denials"), skewed=True),
     Feature("denied_share", "share", "of attempts and denials, the denials",
@@ -165,7 +165,7 @@ _RHYTHM: Final = (
     Feature("span", "seconds", "from the first event of the window to the end of its last",
             _seconds("span_ns")),
     Feature("interval", "seconds",
-            "median time between beginnings, of the last 32 within an hour; of 4 at least",
+            "median time between beginnings, of the last 32 within an hour; of 8 at least",
             _seconds("interval_ns"), skewed=True),
     Feature("interval_spread", "ratio",
             "distance of the quartiles of these times over their median; 0 is a clock",
