@@ -101,7 +101,7 @@ class Observer:
                 flows=rows,
                 lookups=lookups,
                 contacts=contacts,
-                new_edges=new_edges,
+                new_edges=new_edges.filter(~pl.col("again")),
                 new_paths=new_paths,
             )
         services = self._tried.services(lookups)

@@ -123,9 +123,8 @@ def contact_facts(outcomes: pl.DataFrame) -> pl.DataFrame:
 
 
 def new_edge_facts(new_edges: pl.DataFrame) -> pl.DataFrame:
-    """What first uses of edges (`Edges.observe`) add; one told again is not new."""
-    again = pl.col("again") if "again" in new_edges.columns else pl.lit(False)
-    return _rare(new_edges, new_edges=~again)
+    """What first uses of edges (`Edges.observe`) add."""
+    return _rare(new_edges, new_edges=pl.lit(True))
 
 
 def new_path_facts(new_paths: pl.DataFrame) -> pl.DataFrame:
