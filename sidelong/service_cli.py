@@ -72,8 +72,7 @@ def topics() -> None:
 
 @topics.command(
     cls=GroupedCommand,
-    epilog=f"Exit status: 0 all are there as they should be, 1 some are otherwise, "
-    f"{USAGE_OR_SOURCE}.",
+    epilog=f"Exit status: 0 all are there, {USAGE_OR_SOURCE}.",
     short_help="Make the topics that are not there.",
 )
 @_CONFIG
@@ -94,7 +93,8 @@ def topics() -> None:
     "[default: that of the brokers]",
 )
 def create(config: str | None, partitions: Sequence[str], replicas: int | None) -> int:
-    """Make the topics that are not there; those that are stay as they are.
+    """Make the topics that are not there; those that are stay as they are, and what is different
+    about them is said.
 
     \b
       sidelong topics create --config sidelong.toml
