@@ -9,7 +9,7 @@ import msgspec
 
 from sidelong.errors import ConfigError
 
-__all__ = ["Manifests", "read_manifests"]
+__all__ = ["Manifests", "objects_in", "read_manifests"]
 
 _HINT: Final = "give it the output of: kubectl get deploy,sts,ds,cronjob -A -o json"
 _KINDS: Final = (
@@ -51,12 +51,10 @@ def read_manifests(path: str) -> Manifests:
 
     Errors: ConfigError when it cannot be read or holds no workload.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", hint="check the path") from error
     labels, accounts, host_network = {}, {}, set()
-    for item in _items(_documents(text, path)):
+    for item in objects_in(path):
+        if item["kind"] not in _KINDS:
+            continue
         meta, spec = _mapping(item, "metadata"), _mapping(item, "spec")
         workload = f"{meta.get('namespace', 'default')}/{meta.get('name')}"
         pods = _mapping(spec, "jobTemplate", "spec") if item["kind"] == "CronJob" else spec
@@ -75,6 +73,22 @@ def read_manifests(path: str) -> Manifests:
     return Manifests(labels, accounts, frozenset(host_network))
 
 
+def objects_in(path: str) -> Iterator[dict[str, Any]]:
+    """The objects of a file, JSON or YAML, each with its `kind`; those in lists one by one.
+
+    Errors: ConfigError when it cannot be read.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", hint="check the path") from error
+    for document in _documents(text, path):
+        inside = document.get("items") if isinstance(document, dict) else None
+        for item in inside if isinstance(inside, list) else [document]:
+            if isinstance(item, dict) and isinstance(item.get("kind"), str):
+                yield item
+
+
 def _documents(text: str, path: str) -> list[Any]:
     try:
         return [msgspec.json.decode(text)]
@@ -88,16 +102,6 @@ def _documents(text: str, path: str) -> list[Any]:
     except yaml.YAMLError as error:
         first = str(error).splitlines()[0]
         raise ConfigError(f"{path} is neither JSON nor YAML: {first}", hint=_HINT) from error
-
-
-def _items(documents: list[Any]) -> Iterator[dict[str, Any]]:
-    for document in documents:
-        if not isinstance(document, dict):
-            continue
-        inside = document.get("items")
-        for item in inside if isinstance(inside, list) else [document]:
-            if isinstance(item, dict) and item.get("kind") in _KINDS:
-                yield item
 
 
 def _mapping(value: Any, *keys: str) -> dict[str, Any]:

@@ -79,10 +79,11 @@ DECLARED_SCHEMA: Final = schema_of(
         "breadth": pl.Int64,
     }
 )
-"""A row is what policies expressly allow: an actor may reach a peer at ports `low` to `high`.
+"""A row is what policies let pass, to or from a workload they guard: an actor may reach a peer at
+ports `low` to `high`.
 
-breadth: how many such edges the narrowest rule gives; one of a few is expected, one of thousands
-says nothing.
+breadth: how many such edges the narrowest rule that says so gives; one of a few is expected, one of
+thousands says nothing. Null where no rule says so, and none forbids it.
 """
 
 GUARDED_SCHEMA: Final = schema_of(

@@ -15,7 +15,6 @@ from sidelong.models.anomaly import ALARMS_PER_DAY, AnomalyDetector
 from sidelong.models.baseline import Baseline
 from sidelong.models.dns_exfiltration import DnsExfiltrationDetector
 from sidelong.models.evidence import as_evidence, in_stream_order
-from sidelong.models.feedback import edge_rows
 from sidelong.models.guessing import GuessingDetector
 from sidelong.models.joint import Joint
 from sidelong.models.lateral_movement import LateralMovementDetector
@@ -56,9 +55,8 @@ class Detectors:
         self._spread = SpreadDetector(baseline, bounds)
         self._dns = DnsExfiltrationDetector(baseline, bounds)
         rarity = Rarity(baseline)
-        feedback = baseline.feedback
-        self._scanners = feedback.scanning()
-        self._lateral = LateralMovementDetector(rarity, edge_rows(feedback.forbidden_edges))
+        self._scanners = baseline.feedback.scanning()
+        self._lateral = LateralMovementDetector(baseline, rarity)
         self._bypass = ResolverBypassDetector(baseline, rarity)
         self._stateful: dict[str, Counted] = {
             **self._observer.parts,

@@ -1,44 +1,28 @@
 """Lateral movement: a new edge that is rare, and leads where an intruder would want to go.
 
 The evidence of an edge is its rarity under the baseline (models/rarity.py) plus what its target
-adds: each addition is how much likelier an intruder's edge has that property than a benign new
-edge, at least. One edge can alarm alone, on its first record, when a well-known workload reaches a
-sensitive service of another namespace; otherwise edges meet in chains (alerts/chains.py).
+adds (models/edge_weights.py), less what declared policies expect. One edge can alarm alone, on its
+first record, when a well-known workload reaches a sensitive service of another namespace; otherwise
+edges meet in chains (alerts/chains.py).
 
 A workload that the baseline does not know has no rarity, so nothing it does alarms here alone.
 """
 
 from typing import Final
 
-import numpy as np
 import polars as pl
 
 from sidelong.features.edges import EDGE
 from sidelong.features.sides import METADATA_ADDRESS, is_external, principal
-from sidelong.models.evidence import ALERT, NO_EVIDENCE, PARTS, as_evidence, micro_nats
+from sidelong.models.baseline import Baseline
+from sidelong.models.declared_intent import Intent
+from sidelong.models.edge_weights import weighed
+from sidelong.models.evidence import ALERT, NO_EVIDENCE, as_evidence
+from sidelong.models.feedback import edge_rows
 from sidelong.models.rarity import Rarity
 from sidelong.models.sensitive_services import crosses_namespaces, sensitive_target
 
 __all__ = ["COMMON_PORTS", "LateralMovementDetector"]
-
-SENSITIVE: Final = micro_nats(np.log(100))
-"""At most one benign new edge in a hundred leads to an administrative or data service."""
-
-CROSSING: Final = micro_nats(np.log(10))
-"""At most one in ten crosses namespaces."""
-
-CLIENT_ONLY: Final = micro_nats(np.log(20))
-"""And of those that lead to a sensitive service, at most one in twenty to one that only was a
-client: servers are administered every day, two clients rarely log in to each other."""
-
-DENIED: Final = micro_nats(3.0)
-"""Policy denied it: at most one in twenty."""
-
-IMPOSTOR: Final = micro_nats(5.0)
-"""The mesh saw another identity than the pod's own."""
-
-FORBIDDEN: Final = ALERT
-"""A person confirmed an incident in which the edge was used: no more is needed."""
 
 # Looked up or synchronised by everybody; DNS has a detector of its own.
 COMMON_PORTS: Final = (53, 67, 68, 123, 137, 138, 1900, 5353, 5355)
@@ -47,11 +31,14 @@ COMMON_PORTS: Final = (53, 67, 68, 123, 137, 138, 1900, 5353, 5355)
 class LateralMovementDetector:
     """Judges new edges against a frozen baseline; it has no state of its own.
 
-    forbidden: edges (columns `EDGE`) that alarm whatever they lead to.
+    The edges that people forbade (`Baseline.feedback`) alarm whatever they lead to.
     """
 
-    def __init__(self, rarity: Rarity, forbidden: pl.DataFrame) -> None:
+    def __init__(self, baseline: Baseline, rarity: Rarity) -> None:
         self._rarity = rarity
+        self._intent = Intent(baseline)
+        self._accounts = _Accounts(baseline)
+        forbidden = edge_rows(baseline.feedback.forbidden_edges)
         self._forbidden = forbidden.select(EDGE).unique().with_columns(forbidden=True)
 
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
@@ -63,17 +50,16 @@ class LateralMovementDetector:
         )
         if rows.is_empty():
             return NO_EVIDENCE
-        rows = self._rarity.of(rows)
+        rows = self._accounts.of(self._intent.of(self._rarity.of(rows)))
         rows = rows.with_columns(
             crossing=crosses_namespaces(),
             target=sensitive_target(pl.col("peer_ip")),
             denied=(pl.col("verdict") == "DROPPED").fill_null(False),
-            impostor=_impostor(),
         )
         rows = rows.join(self._forbidden, on=list(EDGE), how="left", maintain_order="left")
-        rows = self._weigh(rows)
         return as_evidence(
-            rows.with_columns(
+            weighed(rows)
+            .with_columns(
                 kind=pl.lit("lateral_movement"),
                 statistic=pl.lit("edge"),
                 sub=pl.lit(2),
@@ -90,64 +76,36 @@ class LateralMovementDetector:
                 decisive=pl.col("log_evidence") >= ALERT,
                 # What alarmed by itself alarms once a day while it is used and nobody says that it
                 # is ordinary: to be repeated makes it no better.
-            ).filter(~pl.col("again") | pl.col("decisive"))
-        )
-
-    def _weigh(self, rows: pl.DataFrame) -> pl.DataFrame:
-        rows = rows.with_columns(
-            sensitive=pl.when(pl.col("target").is_not_null()).then(SENSITIVE).otherwise(0),
-            unserved=pl.when(pl.col("target").is_not_null() & pl.col("never_served"))
-            .then(CLIENT_ONLY)
-            .otherwise(0),
-            crossed=pl.when("crossing").then(CROSSING).otherwise(0),
-            refused=pl.when("denied").then(DENIED).otherwise(0),
-            impersonated=pl.when("impostor").then(IMPOSTOR).otherwise(0),
-            confirmed=pl.when("forbidden").then(FORBIDDEN).otherwise(0),
-        )
-        parts = [
-            _part(
-                "new_edge",
-                pl.format("{}:{}", "peer", "port"),
-                pl.format(
-                    "in {} active seconds it used {} other{}",
-                    "active_seconds",
-                    "used",
-                    pl.when(pl.col("used") == 1).then(pl.lit("")).otherwise(pl.lit("s")),
-                ),
-                "rarity",
-            ),
-            _part("sensitive_service", pl.col("target"), pl.lit("1 in 100 new edges"), "sensitive"),
-            _part("only_a_client", pl.col("peer"), pl.lit("never served anybody"), "unserved"),
-            _part(
-                "other_namespace",
-                pl.col("peer").str.extract(r"^([^/]+)/"),
-                pl.col("actor").str.extract(r"^([^/]+)/"),
-                "crossed",
-            ),
-            _part("policy_denied", pl.lit("denied"), pl.lit("allowed"), "refused"),
-            _part("identity", principal(), pl.col("actor"), "impersonated"),
-            _part("confirmed_before", pl.lit("seen again"), pl.lit("forbidden"), "confirmed"),
-        ]
-        return rows.with_columns(
-            log_evidence=pl.sum_horizontal(
-                "rarity", "sensitive", "unserved", "crossed", "refused", "impersonated", "confirmed"
-            ),
-            parts=pl.concat_list(parts)
-            .list.eval(pl.element().filter(pl.element().struct.field("log_evidence") > 0))
-            .cast(PARTS),
+            )
+            .filter(~pl.col("again") | pl.col("decisive"))
         )
 
 
-def _impostor() -> pl.Expr:
-    """The principal is a service account, and not one of the pod's own namespace."""
-    account = principal().str.extract(r"^spiffe://[^/]+/ns/([^/]+)/sa/")
-    return (account != pl.col("actor").str.extract(r"^([^/:]+)/")).fill_null(False)
+class _Accounts:
+    """Which mesh identities the workloads of a baseline bore."""
 
+    def __init__(self, baseline: Baseline) -> None:
+        self._own = baseline.workloads.filter(pl.col("accounts").list.len() > 0).select(
+            "actor", own="accounts"
+        )
 
-def _part(feature: str, observed: pl.Expr, expected: pl.Expr, evidence: str) -> pl.Expr:
-    return pl.struct(
-        feature=pl.lit(feature),
-        observed=observed.cast(pl.String),
-        expected=expected.cast(pl.String),
-        log_evidence=pl.col(evidence).cast(pl.Int64),
-    )
+    def of(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows with `impostor`, and `own_accounts`, what the workload bore so far, in words.
+
+        An impostor bears an identity that its workload never had, or where none is known, one of
+        another namespace.
+        """
+        namespace = principal().str.extract(r"^spiffe://[^/]+/ns/([^/]+)/sa/")
+        elsewhere = (namespace != pl.col("actor").str.extract(r"^([^/:]+)/")).fill_null(False)
+        borne = pl.col("own").list.contains(principal())
+        return (
+            rows.join(self._own, on="actor", how="left", maintain_order="left")
+            .with_columns(
+                impostor=pl.when(pl.col("own").is_null() | namespace.is_null())
+                .then(elsewhere)
+                .otherwise(~borne)
+                .fill_null(False),
+                own_accounts=pl.coalesce(pl.col("own").list.join(", "), "actor"),
+            )
+            .drop("own")
+        )

@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -63,7 +64,7 @@ def forget(
     return 0
 
 
-def _append(path: Path, entry: dict[str, object]) -> None:
+def _append(path: Path, entry: Mapping[str, object]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         file.flush()

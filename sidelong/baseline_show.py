@@ -92,7 +92,9 @@ def _domains(known: Baseline, workload: str) -> list[dict[str, Any]]:
 
 def _declared(known: Baseline, workload: str) -> list[dict[str, Any]]:
     ours = (pl.col("actor") == workload) | (pl.col("peer") == workload)
-    rows = known.declared.filter(ours).sort("actor", "peer", "protocol", "low")
+    rows = (
+        known.declared.filter(ours).drop_nulls("breadth").sort("actor", "peer", "protocol", "low")
+    )
     return [{"what": "declared", **row} for row in rows.iter_rows(named=True)]
 
 

@@ -1,10 +1,15 @@
 """How workloads ordinarily talk, learnt from traffic that a person vouches for."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import polars as pl
+
 from sidelong.config import read_config
+from sidelong.declared import Declared
+from sidelong.declared import declared as read_declared
 from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
@@ -33,24 +38,39 @@ def learn(
     kubernetes: bool = False,
     config: str | None = None,
     update: bool = False,
+    declared: Sequence[str] = (),
 ) -> int:
     """Learn a baseline from `inputs` and save it as the folder `baseline`; returns 0.
 
     A baseline that is already there is replaced, or with `update` brought up to date; anything else
-    is left alone. Errors: ConfigError for a folder that is something else or a pod map that cannot
+    is left alone. declared: files and folders of manifests, which may stand for any traffic.
+    Errors: ConfigError for a folder that is something else, for manifests or a pod map that cannot
     be used, SourceError for an input that cannot be read or holds no flow.
     """
     folder = Path(baseline)
     _refuse_what_is_no_baseline(folder)
-    model = learnt(
-        inputs,
-        terminal=terminal,
-        format=format,
-        pods=pods,
-        kubernetes=kubernetes,
-        config=config,
-        before=folder if update else None,
-    )
+    if not inputs and not declared:
+        raise ConfigError(
+            "there is nothing to learn from",
+            hint="name captures or flow files, or manifests with --declared",
+        )
+    intent = read_declared(declared) if declared else None
+    before = folder if update else None
+    if inputs:
+        model = learnt(
+            inputs,
+            terminal=terminal,
+            format=format,
+            pods=pods,
+            kubernetes=kubernetes,
+            config=config,
+            before=before,
+        )
+    else:
+        model = Baseline.read(before) if before else Baseline.empty()
+    if intent:
+        model = replace(model, declared=intent.edges, guarded=intent.guarded)
+        terminal.tell(_declaration(intent))
     model.save(folder)
     terminal.say(f"saved as {folder}; use it with --baseline {folder}")
     return 0
@@ -100,6 +120,16 @@ def learnt(
         for incident in left_out:
             terminal.say(f"  {headline(incident).plain}")
     return model
+
+
+def _declaration(intent: Declared) -> str:
+    guarded = intent.guarded.filter(pl.col("ingress") | pl.col("egress")).height
+    expected = intent.edges.drop_nulls("breadth").height
+    return (
+        f"{intent.policies:,} {'policy' if intent.policies == 1 else 'policies'} of "
+        f"{plural(intent.guarded.height, 'workload')} expressly allow "
+        f"{plural(expected, 'edge')} and guard {plural(guarded, 'workload')}"
+    )
 
 
 def _show(drift: Updated, terminal: Terminal) -> None:

@@ -19,7 +19,7 @@ def at(hours: list[int]) -> Baseline:
     return replace(baseline, contacts=baseline.contacts.with_columns(column))
 
 
-def changes(before: Baseline, after: Baseline) -> list[tuple[str, ...]]:
+def changes(before: Baseline, after: Baseline) -> list[tuple[str | None, ...]]:
     found = drift(before, after)
     assert found.schema == DRIFT_SCHEMA
     return found.select("what", "change", "actor", "peer", "domain").rows()
