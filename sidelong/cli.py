@@ -91,7 +91,7 @@ def demo() -> int:
     epilog=EXIT_STATUS,
     short_help="Learn from traffic you vouch for.",
 )
-@INPUTS
+@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
 @option(
     "--baseline",
     heading="Learning",
@@ -106,6 +106,14 @@ def demo() -> int:
     help="Bring the baseline in DIR up to date instead, with traffic that nobody vouches for: what "
     "is new is on trial, what is old fades, what alarms is not learnt.",
 )
+@option(
+    "--declared",
+    heading="Learning",
+    metavar="PATH",
+    multiple=True,
+    help="Manifests of workloads, Services and policies, a YAML or JSON file or a folder of them: "
+    "what policies allow is expected, what they deny should not pass; may be repeated.",
+)
 @FORMAT
 @PODS
 @KUBERNETES
@@ -114,6 +122,7 @@ def learn(
     inputs: Sequence[str],
     baseline: str,
     update: bool,
+    declared: Sequence[str],
     format: str | None,
     pods: str | None,
     kubernetes: bool,
@@ -128,6 +137,7 @@ def learn(
       sidelong learn 'captures/2026-11-*.pcap' --pods pods.json --baseline shop.baseline
       hubble observe -o jsonpb --last 100000 | sidelong learn - --baseline shop.baseline
       sidelong learn tuesday.hubble.jsonl.zst --baseline shop.baseline --update
+      sidelong learn --declared manifests/ --baseline shop.baseline
     """
     from sidelong.learn import learn
 
@@ -136,6 +146,7 @@ def learn(
         terminal=Terminal(),
         baseline=baseline,
         update=update,
+        declared=declared,
         format=format,
         pods=pods,
         kubernetes=kubernetes,
