@@ -1,10 +1,19 @@
 """CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy (cilium.io/v2) as rules."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from sidelong.declared_objects import inner
-from sidelong.declared_rules import ANY_PORT, Direction, Rule, Selection, Span, named_port, spans
+from sidelong.declared_rules import (
+    ANY_PORT,
+    DIRECTIONS,
+    Direction,
+    Rule,
+    Selection,
+    Span,
+    named_port,
+    spans,
+)
 from sidelong.declared_selectors import Mask, Population
 
 __all__ = ["cilium_policy"]
@@ -29,8 +38,7 @@ def _spec(
     subjects = people.endpoints(spec["endpointSelector"], namespace)
     if namespace is not None:
         subjects &= people.inside(namespace)
-    for name in ("ingress", "egress"):
-        direction = cast("Direction", name)
+    for direction in DIRECTIONS:
         allow, deny = spec.get(direction), spec.get(f"{direction}Deny")
         if (allow is not None or deny is not None) and inner(spec, "enableDefaultDeny").get(
             direction, True

@@ -1,12 +1,12 @@
 """NetworkPolicy (networking.k8s.io/v1) as rules."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 from sidelong.declared_objects import inner
 from sidelong.declared_rules import (
     ANY_PORT,
-    Direction,
+    DIRECTIONS,
     Rule,
     Selection,
     Span,
@@ -24,8 +24,7 @@ def network_policy(policy: Mapping[str, Any], people: Population) -> Iterator[Se
     namespace = str(inner(policy, "metadata").get("namespace") or "default")
     subjects = people.inside(namespace) & people.pods(spec.get("podSelector"))
     types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if "egress" in spec else [])]
-    for name in ("ingress", "egress"):
-        direction = cast("Direction", name)
+    for direction in DIRECTIONS:
         if direction.capitalize() not in types:
             continue
         yield Selection("kubernetes", direction, subjects)

@@ -11,9 +11,20 @@ from typing import Any, Final, Literal
 from sidelong.declared_objects import Workload
 from sidelong.declared_selectors import Mask, Population
 
-__all__ = ["ANY_PORT", "Direction", "Layer", "Rule", "Selection", "Span", "named_port", "spans"]
+__all__ = [
+    "ANY_PORT",
+    "DIRECTIONS",
+    "Direction",
+    "Layer",
+    "Rule",
+    "Selection",
+    "Span",
+    "named_port",
+    "spans",
+]
 
 Direction = Literal["ingress", "egress"]
+DIRECTIONS: Final[tuple[Direction, ...]] = ("ingress", "egress")
 Layer = Literal["kubernetes", "cilium", "istio"]
 
 
