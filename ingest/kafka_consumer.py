@@ -24,6 +24,7 @@ from sidelong.ingest.kafka_client import (
     explained,
     passes,
 )
+from sidelong.ingest.kafka_network import watched
 from sidelong.ingest.kafka_ownership import Ownership
 from sidelong.ingest.kafka_settings import KafkaSettings
 
@@ -106,6 +107,7 @@ class KafkaConsumer:
             **options,
         )
         self._own: Final = Ownership(self._consumer)
+        self._fenced: Final = watched(self._consumer)
         try:
             for topic in topics:
                 self.partitions(topic)
@@ -153,6 +155,8 @@ class KafkaConsumer:
             wait = int(min(left, _SLICE_SECONDS) * 1000)
             try:
                 with explained(self._settings, "hand over messages"):
+                    if (fenced := self._fenced()) is not None:
+                        raise fenced
                     fetched = self._consumer.poll(timeout_ms=wait, max_records=most_records)
             except KafkaRefused:
                 raise

@@ -1,20 +1,26 @@
-"""The library's connections to brokers, with their first failures remembered.
+"""What the library behind the transport does not do by itself (kafka-python 3.0.12).
 
-By itself the library tries for as long as it may and then says that time went by, whether the
-password is wrong or the machine is off.
+- Asked to connect, it tries for as long as it may and then says that time went by, whether the
+  password is wrong or the machine is off.
+- Sockets that do not connect are left to the garbage collector.
+- A member of a group whose name another process took goes on reading as if nothing was.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from kafka import errors
 from kafka.net.compat import KafkaNetClient
 from kafka.net.connection import KafkaConnection
+from kafka.net.inet import KafkaNetSocket
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
 from sidelong.errors import SidelongError
 
-__all__ = ["Network", "network"]
+__all__ = ["Network", "network", "watched"]
+
+_DIRECT = "direct"
 
 _REFUSALS = (
     errors.SaslAuthenticationFailedError,
@@ -22,6 +28,20 @@ _REFUSALS = (
     errors.UnsupportedVersionError,
     SidelongError,  # a token that is not to be had
 )
+
+
+class _Sockets(KafkaNetSocket):  # type: ignore[misc]  # the library has no types
+    """Chosen by the library for the proxy `direct://`, which is none."""
+
+    SCHEMES = (_DIRECT,)
+
+    async def sock_connect(self, net: Any, sock: Any, *given: Any, **named: Any) -> Any:
+        """Connect, or close what does not."""
+        try:
+            return await super().sock_connect(net, sock, *given, **named)
+        except BaseException:
+            sock.close()
+            raise
 
 
 class Network(KafkaConnectionManager):  # type: ignore[misc]  # the library has no types
@@ -44,5 +64,23 @@ class Network(KafkaConnectionManager):  # type: ignore[misc]  # the library has 
 
 def network(**given: Any) -> KafkaNetClient:
     """What a client of the library is built with as `kafka_client`."""
+    given["proxy_url"] = f"{_DIRECT}://"
     loop = NetworkSelector(**given)
     return KafkaNetClient(net=loop, manager=Network(loop, **given), **given)
+
+
+def watched(consumer: Any) -> Callable[[], errors.FencedInstanceIdError | None]:
+    """What tells whether another process took the name of this consumer, one of the library."""
+    coordinator = consumer._coordinator
+    send = coordinator._send_heartbeat_request
+    found: list[errors.FencedInstanceIdError] = []
+
+    async def heartbeat(*given: Any, **named: Any) -> Any:
+        try:
+            return await send(*given, **named)
+        except errors.FencedInstanceIdError as error:
+            found.append(error)
+            raise
+
+    coordinator._send_heartbeat_request = heartbeat
+    return lambda: found[0] if found else None

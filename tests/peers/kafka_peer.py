@@ -6,12 +6,15 @@ runs one until it is interrupted and prints where it listens.
 """
 
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -25,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `peers`, as 
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from peers.envoy_peer import free_ports
 from peers.kafka_jars import PASSWORD, USER, KafkaError, java, kafka_jars
 
 __all__ = ["PASSWORD", "USER", "Kafka", "KafkaCluster", "KafkaError"]
@@ -93,7 +95,7 @@ class Kafka:
         self._folder: Final = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.log: Final = folder / "kafka.log"
-        ports = free_ports(4)
+        ports = _ports(4)
         controllers = controllers or ports[3:]
         addresses = [f"127.0.0.1:{port}" for port in (*ports[:3], controllers[node - 1])]
         self.server, self.tls_server, self.sasl_server, controller = addresses
@@ -147,8 +149,12 @@ class Kafka:
         """Start it, on the data that it has, and wait until it answers."""
         if self._process is not None:
             raise KafkaError("it runs already")
-        # Java shall not outlive the tests, however they end.
-        guard = [found, "--pdeathsig", "KILL"] if (found := shutil.which("setpriv")) else []
+        # Java shall not outlive the tests, however they end. The signal comes when the thread ends
+        # that started it, which therefore must be the one that ends last.
+        guard: list[str] = []
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and (program := shutil.which("setpriv")):
+            guard = [program, "--pdeathsig", "KILL"]
         command = java(self._jars, "kafka.Kafka", str(self._folder / "server.properties"))
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -241,7 +247,7 @@ class KafkaCluster:
     """
 
     def __init__(self, folder: Path) -> None:
-        controllers = free_ports(3)
+        controllers = _ports(3)
         self.nodes: Final[list[Kafka]] = []
         for node in range(1, 4):
             place = folder / str(node)
@@ -272,6 +278,25 @@ class KafkaCluster:
         """End all of them."""
         for node in self.nodes:
             node.close()
+
+
+def _ports(count: int) -> list[int]:
+    """Ports on which nobody listens, and from which nobody will connect.
+
+    A client that tries again and again to reach a broker that is down may be given that very port
+    to connect from, connects to itself, and keeps the broker from ever coming back. So they are
+    below those that the system gives.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+    return found
 
 
 def main() -> int:
