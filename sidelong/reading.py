@@ -6,12 +6,25 @@ position belong together; without one to what was committed; without that to the
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from sidelong.ingest.kafka_client import Partition
 from sidelong.ingest.kafka_consumer import KafkaConsumer, Polled
 from sidelong.role import Labelled, Measures
 
-__all__ = ["Reader", "numbered"]
+__all__ = ["Reader", "Snapshots", "numbered"]
+
+
+class Snapshots(Protocol):
+    """Where the state of roles is kept between two lives: a `StateStore`."""
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """The newest that can be read; None where there is none."""
+        ...
+
+    def save(self, name: str, state: dict[str, Any]) -> object:
+        """Keep it; whole or not at all. Errors: SidelongError when it cannot be kept."""
+        ...
 
 
 class Reader:
