@@ -69,7 +69,8 @@ def read_forests(directory: Path) -> Forests:
                 hint=_HINT,
             )
         _refuse_other_features(path, document["scopes"])
-        with np.load(directory / FILES[0], allow_pickle=False) as arrays:
+        # Opened here, for NumPy leaves a damaged file open.
+        with (directory / FILES[0]).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Forests(
                 {scope: _take(scope, one, arrays) for scope, one in document["scopes"].items()}
             )

@@ -112,7 +112,7 @@ def test_partitions_by_actor_give_together_what_one_stream_gives(
 ) -> None:
     flows = flows_of(data.draw(events))
     parts = data.draw(st.integers(2, 5))
-    stream, correlator = Stream(), Correlator(baseline.span_ns, Bounds())
+    stream, correlator = Stream(), Correlator(Bounds())
     detectors = [Detectors(baseline) for _ in range(parts)]
     told = []
     for at in pieces(flows, data.draw(cuts(flows.height))):
@@ -187,8 +187,15 @@ BOUND_OF = {
     "guessing/services": "sums",
     "tried/table": "tried",
     "spread/spread": "sums",
+    "rollouts/templates": "workloads",
+    "rollouts/actors": "workloads",
+    "mesh/told": "edges",
     "dns/names": "names",
     "dns/buckets": "sums",
+    "anomaly/levels": "sums",
+    "anomaly/sums": "sums",
+    "joint/support": "sums",
+    "joint/near": "sums",
     "ledger/rows": "ledger",
     "chains": "workloads",
     "stories/of": "workloads",
