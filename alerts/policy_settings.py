@@ -26,7 +26,8 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Pods are selected by the label `label`, whose value is taken to be the name of their workload;
     where `manifests` names what `kubectl get deploy,sts,ds,cronjob -A -o json` printed, by the
     labels that stand there. `resolver` and `resolver_labels` say what the cluster's DNS is,
-    `nodes` in which networks the nodes are, which NetworkPolicy has no word for.
+    `nodes` in which networks the nodes are, which NetworkPolicy has no word for. `cluster_domain`
+    is that of the cluster's names in DNS, `trust_domain` that of the mesh's identities.
     """
 
     kind: Literal["cilium", "kubernetes", "istio"] = "cilium"

@@ -207,10 +207,10 @@ class SyslogSettings(
 ):
     """A syslog server, which is told CEF in messages of RFC 5424.
 
-    url: tls://HOST[:6514], tcp://HOST:PORT or udp://HOST[:514]; the last two go unencrypted and
-    need `allow_plain`. allow_private: as over HTTP. ca, cert, key: PEM files for TLS. facility:
-    a name, such as local0. hostname: what to call this host. seconds: how long everything may
-    take. max_bytes: of one message; 2,048 over UDP, where nothing else is said.
+    name: what routes call it. url: tls://HOST[:6514], tcp://HOST:PORT or udp://HOST[:514]; the last
+    two go unencrypted and need `allow_plain`. allow_private: as over HTTP. ca, cert, key: PEM files
+    for TLS. facility: a name, such as local0. hostname: what to call this host. seconds: how long
+    everything may take. max_bytes: of one message; 2,048 over UDP, where nothing else is said.
     """
 
     name: Name
@@ -244,7 +244,7 @@ class FileSettings(
 ):
     """A file to which a line is added for each event; it may be moved away at any time.
 
-    format: json is that of --output json.
+    name: what routes call it. path: that of the file. format: json is that of --output json.
     """
 
     name: Name
@@ -262,8 +262,9 @@ class KafkaReceiverSettings(
 ):
     """A topic of Kafka, in which there is a message for each event, with the incident's id as key.
 
-    servers, tls, sasl: as in [kafka], which may be another Kafka. topic: its whole name; it must be
-    there. format: json is that of --output json. seconds: how long everything may take.
+    name: what routes call it. servers, tls, sasl: as in [kafka], which may be another Kafka. topic:
+    its whole name; it must be there. format: json is that of --output json. seconds: how long
+    everything may take.
     """
 
     name: Name
@@ -301,9 +302,9 @@ class AppriseSettings(
 ):
     """Any service that Apprise knows: e-mail, Telegram, Matrix, Discord, ntfy and a hundred others.
 
-    url: in Apprise's notation, always a secret. It is Apprise that connects: `allow_private` and
-    the limits of other receivers do not hold. format: what title and text are; values in the
-    templates are escaped for it. seconds: how long it may take.
+    name: what routes call it. url: in Apprise's notation, always a secret. It is Apprise that
+    connects: `allow_private` and the limits of other receivers do not hold. title, text: templates.
+    format: what those are; values in them are escaped for it. seconds: how long it may take.
     """
 
     name: Name

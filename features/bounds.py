@@ -9,8 +9,10 @@ from typing import Final
 
 __all__ = ["Bounds"]
 
-_ITSELF_MEGABYTES: Final = 200  # of a process that remembers nothing yet
-_FULL_MEGABYTES: Final = 400  # of what the defaults may come to
+# As measured, with what a batch at hand needs: a process that remembers nothing yet, and what the
+# defaults come to when every table is full.
+_ITSELF_MEGABYTES: Final = 200
+_FULL_MEGABYTES: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,11 @@ class HubbleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     begin with. follow: go on when those are through. allow, deny: see `hubble_filters`.
     field_mask: what to be sent of each flow, by Hubble's names, and its time and node; () for
     everything; by default, what the decoder reads. fast: whether to decode with ptars; by default,
-    if it is installed. connect_seconds: how long to try at first; a source that has once worked is
-    tried for ever, at intervals of up to reconnect_seconds.
+    if it is installed. max_message_bytes: the largest message that is taken. batch_rows,
+    batch_milliseconds: flows are handed on when there are so many of them, or the first is so old.
+    queue_rows, queue_bytes: how much may wait for what comes after; beyond that Hubble is not read.
+    connect_seconds: how long to try at first; a source that has once worked is tried for ever.
+    reconnect_seconds: the longest pause between two attempts then.
     """
 
     ca: str | None = None

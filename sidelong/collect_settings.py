@@ -12,10 +12,11 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 class CollectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When held flows are written: by whichever of the first three comes first.
 
-    rotate_megabytes: of memory; on disk it is about a tenth. free_megabytes: how much of the disk
-    is left free. keep: how much of the folder is kept, as 7d; all of it without. overlap_seconds:
-    how far back a source that resumes by time may repeat itself. stop_seconds: how long an end by
-    SIGTERM may take. flush_rows, flush_ms: for a topic, in place of rotate_rows and rotate_seconds.
+    rotate_rows: how many they are. rotate_megabytes: of memory; on disk it is about a tenth.
+    rotate_seconds: how old the first is. free_megabytes: how much of the disk is left free. keep:
+    how much of the folder is kept, as 7d; all of it without. overlap_seconds: how far back a source
+    that resumes by time may repeat itself. stop_seconds: how long an end by SIGTERM may take.
+    flush_rows, flush_ms: for a topic, in place of rotate_rows and rotate_seconds.
     """
 
     rotate_rows: _Count = 200_000

@@ -4,10 +4,11 @@ A section belongs to the part of its name and is declared there; this module onl
 together. A key that nobody knows is an error, for it is most likely a misspelt one.
 """
 
-import re
+import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,14 +17,14 @@ from sidelong.alerts.policy_settings import PolicySettings
 from sidelong.alerts.receiver_settings import ReceiverSettings
 from sidelong.alerts.route_settings import AlertSettings
 from sidelong.collector import CollectSettings
+from sidelong.config_environment import overridden, overrides
+from sidelong.config_problems import problems
 from sidelong.errors import ConfigError
 from sidelong.ingest.kubernetes_login import KubernetesSettings
 from sidelong.ingest.settings import InputSettings
 from sidelong.service_settings import ServiceSettings
 
-__all__ = ["Config", "read_config"]
-
-_PLACE: Final = re.compile(r" - at `(?:key in )?`?\$\.?(?P<place>[^`]*)`$")
+__all__ = ["Config", "Read", "look_at", "read_config"]
 
 
 class Config(InputSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,15 +39,55 @@ class Config(InputSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     service: ServiceSettings = ServiceSettings()
 
 
-def read_config(path: str | None) -> Config:
-    """The settings in the file `path`; the defaults for None.
+class Read(NamedTuple):
+    """A configuration as it was read, and what keeps it from being used: empty if nothing does.
 
-    Errors: ConfigError, naming the file, the key and what it should be.
+    overrides: what the environment says, by its place. config: None if there are problems.
     """
-    if path is None:
-        return Config()
+
+    config: Config | None
+    document: Mapping[str, Any]
+    overrides: Mapping[tuple[str, ...], Any]
+    problems: list[str]
+
+
+def read_config(path: str | None, environment: Mapping[str, str] | None = None) -> Config:
+    """The settings in the file `path`, the defaults for None, and what the environment says.
+
+    environment: that of the process without. Errors: ConfigError, naming the file or the variable,
+    the key and what it should be.
+    """
+    read = look_at(path, environment)
+    if read.config is None:
+        first, *others = read.problems
+        if others:
+            raise ConfigError(
+                f"{first} (and {len(others)} more)",
+                hint=f"see all of them: sidelong config check {path or ''}".rstrip(),
+            )
+        raise ConfigError(first, hint=_known())
+    return read.config
+
+
+def look_at(path: str | None, environment: Mapping[str, str] | None = None) -> Read:
+    """All that `read_config` reads, with everything that is wrong with it.
+
+    Errors: ConfigError for a file that cannot be read or is no TOML.
+    """
+    document = _document(path) if path is not None else {}
+    values, wrong = overrides(os.environ if environment is None else environment, Config)
+    found = [*wrong, *(f"{path}: {one}" for one in problems(document, Config))]
+    if found:
+        return Read(None, document, values, found)
+    whole = overridden(document, values)
+    found = [f"with the environment, {one}" for one in problems(whole, Config)]
+    config = None if found else msgspec.convert(whole, Config)
+    return Read(config, document, values, found)
+
+
+def _document(path: str) -> dict[str, Any]:
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"the configuration {path} cannot be read: {error.strerror}", hint="check the path"
@@ -56,18 +97,6 @@ def read_config(path: str | None) -> Config:
             f"the configuration {path} is not TOML: {error}",
             hint="sections are written [hubble], settings key = value",
         ) from error
-    try:
-        return msgspec.convert(document, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_where(str(error))}", hint=_known()) from error
-
-
-def _where(message: str) -> str:
-    """A message of msgspec with the place first: "hubble.port: Expected `int`, got `str`"."""
-    found = _PLACE.search(message)
-    if not found:
-        return message
-    return f"{found['place'] or 'the document'}: {message[: found.start()]}"
 
 
 def _known() -> str:

@@ -44,7 +44,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     snapshot_seconds: _Seconds = 30.0
     merge_wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 100
     straggler_seconds: _Seconds = 60.0
-    memory_megabytes: Annotated[int, msgspec.Meta(ge=128)] = 512
+    memory_megabytes: Annotated[int, msgspec.Meta(ge=256)] = 512
     listen: str = "127.0.0.1:9464"
     stuck_seconds: _Seconds = 60.0
     ready_seconds: _Seconds = 30.0
