@@ -107,6 +107,8 @@ class Totals:
             return found | ({"workloads": len(self.accomplices)} if self.accomplices else {})
         if self.kind == "lateral_movement":
             return {"edges": own, "peers": len(self.peers)}
+        if self.statistic == "changed_dependencies":
+            return {"edges": self.rows, "peers": len(self.peers)}
         if self.kind == "anomaly":
             return {"windows": self.rows}
         taken_back = self.reasons.get("TAKEN_BACK", 0)
