@@ -12,8 +12,7 @@ import polars as pl
 
 from sidelong.features.bounds import Bounds
 from sidelong.features.contacts import Contacts
-from sidelong.features.edges import Edges, edge_keys, with_edge_port
-from sidelong.features.events import event_of
+from sidelong.features.edges import Edges
 from sidelong.features.names import with_name_parts
 from sidelong.features.rollouts import Rollouts
 from sidelong.features.sides import sides
@@ -46,9 +45,9 @@ NOTHING_KNOWN: Final = Known(_NO_KEYS, _NO_KEYS, _NO_KEYS)
 class Observed(NamedTuple):
     """What a stretch of the stream shows.
 
-    flows: rows of `sides` with `edge_port`, `edge`, its key, and `event`. lookups: those with a
-    DNS name, of `with_name_parts`. contacts: `OUTCOME_SCHEMA`. new_edges: of `Edges`, then
-    `Rollouts`. new_paths, new_services: of `Tried`. closed: the windows that close.
+    flows: rows of `sides`. lookups: those with a DNS name, of `with_name_parts`. contacts:
+    `OUTCOME_SCHEMA`. new_edges: of `Edges`, then `Rollouts`. new_paths, new_services: of `Tried`.
+    closed: the windows that close.
     """
 
     flows: pl.DataFrame
@@ -91,8 +90,7 @@ class Observer:
 
         They lie within one event-time tick.
         """
-        rows = with_edge_port(sides(flows)).with_columns(event=event_of())
-        rows = rows.with_columns(edge=pl.Series(edge_keys(rows), dtype=pl.UInt64))
+        rows = sides(flows)
         lookups = with_name_parts(rows.filter(pl.col("dns_name").is_not_null()))
         contacts = self._contacts.observe(rows, pulse)
         new_edges = self._rollouts.observe(rows, self._edges.observe(rows))
