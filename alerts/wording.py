@@ -205,8 +205,7 @@ def _anomaly(totals: Totals) -> str:
         for part in totals.parts
     )
     seldom = f"; it would be ordinary with {usual}" if usual else ""
-    count = totals.rows
-    minutes = "a minute" if count == 1 else f"{count:,} minutes"
+    minutes = "a minute" if totals.rows == 1 else f"{totals.rows:,} minutes"
     return f"{_who(totals)} was unlike itself{place} in {minutes}{seldom}."
 
 
