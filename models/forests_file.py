@@ -155,8 +155,7 @@ _PARTS: Final = ("feature", "threshold", "leaf")
 
 
 def _checked(parts: list[NDArray[Any]], sample: int, width: int) -> Forest:
-    feature, threshold, leaf = parts
-    forest = Forest(feature, threshold, leaf, sample)
+    forest = Forest(*parts, sample)
     trees, leaves = forest.leaf.shape
     _insist(
         trees > 0

@@ -41,7 +41,7 @@ def told(
 
 
 def events(flows: pl.DataFrame) -> list[int]:
-    return event_of(flows).to_list()
+    return flows.select(event_of()).to_series().to_list()
 
 
 # Who is who
