@@ -4,7 +4,7 @@ Of partitions that come and go the reader learns from `poll`, never by a call on
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -63,7 +63,8 @@ class KafkaConsumer:
     each partition has one reader and as few as possible move when members come and go. Without
     topics, `assign` says what is read; then `group` only says under which name offsets are
     committed. static_member: a name that this process keeps over restarts: when it is back within
-    `session_seconds` it gets its partitions back, and no other member notices.
+    `session_seconds` it gets its partitions back, and no other member notices. hold: asked before
+    each poll; while it says so, no messages are brought.
 
     Where an offset is no longer there, reading goes on with the first message that is.
 
@@ -78,10 +79,12 @@ class KafkaConsumer:
         topics: Sequence[str] = (),
         group: str | None = None,
         static_member: str | None = None,
+        hold: Callable[[], bool] = lambda: False,
     ) -> None:
         if topics and group is None:
             raise ConfigError("topics are shared in a group", hint="name it, or use assign")
         self._settings: Final = settings
+        self._hold: Final = hold
         self._grouped: Final = bool(topics)
         self._committing: Final = group is not None
         self._pending: dict[TopicPartition, OffsetAndMetadata] = {}
@@ -151,6 +154,7 @@ class KafkaConsumer:
         gained: set[TopicPartition] = set()
         lost: set[TopicPartition] = set()
         while True:
+            self._own.stop(self._hold())
             left = max(0.0, ends - time.monotonic())
             wait = int(min(left, _SLICE_SECONDS) * 1000)
             try:

@@ -19,13 +19,14 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
     """What the reader of `consumer`, one of the library, owns, and may read.
 
     owned: as the reader was told. sought: of these, what it said where to begin in; nothing else is
-    read. held: what it paused itself.
+    read. held: what it paused itself. stopped: whether nothing is read at all for now.
     """
 
     def __init__(self, consumer: Any) -> None:
         self.owned: Final[set[TopicPartition]] = set()
         self.sought: Final[set[TopicPartition]] = set()
         self.held: Final[set[TopicPartition]] = set()
+        self.stopped = False
         self._consumer: Final = consumer
         self._lock: Final = threading.Lock()
         self._events: list[tuple[bool, tuple[TopicPartition, ...]]] = []
@@ -77,6 +78,9 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
         self.held.intersection_update(self.owned)
         self.sought.clear()
         self.sought.update(self.owned)
+        if self.stopped:
+            for one in self.sought - self.held:
+                self._switch(one, on=False)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Read it from there on; nothing happens where it went in the meantime."""
@@ -84,7 +88,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
             return
         with suppress(KeyError, ValueError):
             self._consumer.seek(partition, offset)
-            if partition not in self.held:
+            if partition not in self.held and not self.stopped:
                 self._consumer.resume(partition)
             self.sought.add(partition)
 
@@ -97,8 +101,16 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
     def release(self, partition: TopicPartition) -> None:
         """Read it again, if it was sought."""
         self.held.discard(partition)
-        if partition in self.sought:
+        if partition in self.sought and not self.stopped:
             self._switch(partition, on=True)
+
+    def stop(self, stopped: bool) -> None:
+        """Read nothing at all for now, or what may be read again."""
+        if stopped == self.stopped:
+            return
+        self.stopped = stopped
+        for partition in self.sought - self.held:
+            self._switch(partition, on=not stopped)
 
     def _switch(self, partition: TopicPartition, *, on: bool) -> None:
         with suppress(KeyError):  # it went; the next event tells

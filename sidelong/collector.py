@@ -24,6 +24,8 @@ from sidelong.errors import ConfigError
 from sidelong.ingest.flow_folder import HeldFlows, NoRoom, SourceState, Written
 from sidelong.ingest.known_rows import KnownRows
 from sidelong.ingest.source import Batch, Source
+from sidelong.ingest.topic_address import is_topic
+from sidelong.memory_cap import Gate
 from sidelong.tally import Tally
 from sidelong.terminal import plural
 
@@ -63,11 +65,17 @@ class Feed:
     known: KnownRows | None = None
     resumable: bool = True
 
+    @property
+    def waits(self) -> bool:
+        """Whether what is not read of it stays where it is, as in a file or a topic."""
+        return self.close is None or is_topic(self.key)
+
 
 class Collector:
     """Reads `lanes`, each in a thread of its own and its feeds one after the other, into a sink.
 
     say: tells the person at the keyboard what cannot wait for the end. now: seconds, for ages.
+    gate: makes what the batches of a lane pass before they are held.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class Collector:
         keep: timedelta | None = None,
         say: Callable[[str], None] = lambda _: None,
         now: Callable[[], float] = time.monotonic,
+        gate: Callable[[], Gate] | None = None,
     ) -> None:
         self._feeds = [feed for lane in lanes for feed in lane]
         self._sink = sink
@@ -88,7 +97,10 @@ class Collector:
         self._now = now
         self._queue: queue.Queue[_Item] = queue.Queue(maxsize=len(lanes) + 1)
         self._ending, self._over = Event(), Event()
-        self._readers = [_Reader(lane, self._queue, self._ending, self._over) for lane in lanes]
+        self._readers = [
+            _Reader(lane, self._queue, self._ending, self._over, gate() if gate else None)
+            for lane in lanes
+        ]
         self._held: dict[str, list[pl.DataFrame]] = {}
         self._held_rows = self._held_bytes = 0
         self._read_before = 0
@@ -280,13 +292,19 @@ class _Reader(Thread):
     """
 
     def __init__(
-        self, feeds: Sequence[Feed], out: "queue.Queue[_Item]", ending: Event, over: Event
+        self,
+        feeds: Sequence[Feed],
+        out: "queue.Queue[_Item]",
+        ending: Event,
+        over: Event,
+        gate: Gate | None,
     ) -> None:
         super().__init__(daemon=True, name="collect")
         self._feeds = feeds
         self._out = out
         self._ending = ending
         self._over = over
+        self._gate = gate
         self.reading = True
         self.live = any(feed.close for feed in feeds)
 
@@ -295,6 +313,8 @@ class _Reader(Thread):
         try:
             for feed in self._feeds:
                 for batch in feed.source.batches(feed.state.position):
+                    if self._gate is not None:
+                        batch = self._gate.pass_(batch, self._ending, live=not feed.waits)
                     self._put((feed, batch))
                     if self._over.is_set() or (self._ending.is_set() and not feed.close):
                         return

@@ -16,7 +16,7 @@ from sidelong.alerts.delivery_settings import DeliverySettings
 from sidelong.alerts.policy_settings import PolicySettings
 from sidelong.alerts.receiver_settings import ReceiverSettings
 from sidelong.alerts.route_settings import AlertSettings
-from sidelong.collector import CollectSettings
+from sidelong.collect_settings import CollectSettings
 from sidelong.config_environment import overridden, overrides
 from sidelong.config_problems import problems
 from sidelong.errors import ConfigError

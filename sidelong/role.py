@@ -16,10 +16,13 @@ How a role fails decides what the service does:
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from sidelong.config import Config
 from sidelong.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sidelong.memory_cap import MemoryCap
 
 __all__ = [
     "Labelled",
@@ -55,7 +58,8 @@ class Surroundings:
     path: the file of `config`, for whatever reads it again. say: tells a person, in the log, what
     happened to the role. stop: set when the
     service ends; whatever waits longer than a second waits for it too. observe: takes one duration
-    in seconds for the histogram of that name.
+    in seconds for the histogram of that name. memory: what the process may have; whoever reads asks
+    it first.
     """
 
     config: Config
@@ -63,6 +67,7 @@ class Surroundings:
     path: str | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     observe: Callable[[str, float], None] = lambda _name, _seconds: None
+    memory: "MemoryCap | None" = None
 
 
 class Role(Protocol):

@@ -44,11 +44,13 @@ class CollectRole:
         self._closing = closing
         seconds = max(1, int(surroundings.config.service.drain_seconds - _RESERVE_SECONDS))
         within = min(settings.stop_seconds, seconds)
+        memory = surroundings.memory
         self._collector = Collector(
             lanes,
             sink,
             msgspec.structs.replace(settings, stop_seconds=within),
             say=surroundings.say,
+            gate=None if memory is None else lambda: memory.gate(name),
         )
         self._stop = threading.Event()
         self._over = threading.Event()

@@ -51,6 +51,7 @@ class _Kafka:
     def __init__(self, surroundings: Surroundings, role: str) -> None:
         self._settings = surroundings.config.kafka
         self._member = surroundings.config.service.member
+        self._memory = surroundings.memory
         self._role = role
         _await_kafka(surroundings)
         self._opened = ExitStack()
@@ -64,16 +65,21 @@ class _Kafka:
         else:
             self._opened.close()
 
-    def consumer(self, topic: str, *, to: str | None = None) -> "KafkaConsumer":
-        """A member of the role's group; `to` is the topic it is to write to, which must exist."""
+    def consumer(
+        self, topic: str, *, to: str | None = None, flows: bool = False
+    ) -> "KafkaConsumer":
+        """A member of the role's group; `to` is the topic it is to write to, which must exist.
+        flows: whether it reads those, and so is held back while memory is short."""
         from sidelong.ingest.kafka_consumer import KafkaConsumer
 
+        memory = self._memory if flows else None
         consumer = KafkaConsumer(
             self._settings,
             self._role,
             topics=[self._settings.topic(topic)],
             group=self._settings.group(self._role),
             static_member=self._member,
+            hold=lambda: memory is not None and memory.hold,
         )
         self._opened.callback(consumer.close)
         if to is not None:
@@ -134,7 +140,7 @@ def _detect(baseline: BaselineWatch, surroundings: Surroundings) -> Role:
             surroundings,
             baseline,
             networks,
-            consumer=kafka.consumer("flows.batches", to="evidence"),
+            consumer=kafka.consumer("flows.batches", to="evidence", flows=True),
             producer=kafka.producer(),
             store=_snapshots(surroundings),
             decode=decode,

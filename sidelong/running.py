@@ -11,6 +11,7 @@ from sidelong.config import Config, read_config
 from sidelong.errors import ConfigError
 from sidelong.health import HealthServer
 from sidelong.logs import logging_to_stderr
+from sidelong.memory_cap import MemoryCap
 from sidelong.metrics import Metrics
 from sidelong.role import RoleBuilder
 from sidelong.roles import alone, builders
@@ -92,9 +93,19 @@ def run_service(config_path: str | None, asked: Sequence[RoleName] = ()) -> int:
         )
         metrics.attach(vitals)
         metrics.attach(log)
+        memory = MemoryCap(
+            service.memory_megabytes << 20, say=lambda text: _log.warning("%s", text)
+        )
+        metrics.attach(memory)
         stop = opened.enter_context(stop_by_signal(changed.set))
         running = Service(
-            build, config, path=config_path, stop=stop, vitals=vitals, metrics=metrics
+            build,
+            config,
+            path=config_path,
+            memory=memory,
+            stop=stop,
+            vitals=vitals,
+            metrics=metrics,
         )
         if service.listen:
             health = HealthServer(

@@ -12,6 +12,7 @@ from typing import Final
 
 from sidelong.config import Config
 from sidelong.errors import ConfigError, SidelongError
+from sidelong.memory_cap import MemoryCap
 from sidelong.metrics import Metrics
 from sidelong.role import Reloads, Role, RoleBuilder, Surroundings, Unrecoverable
 from sidelong.vitals import Vitals
@@ -44,6 +45,7 @@ class Service:
         vitals: Vitals,
         metrics: Metrics,
         path: str | None = None,
+        memory: MemoryCap | None = None,
         first_pause: float = _FIRST_PAUSE,
     ) -> None:
         self._stop = stop
@@ -53,7 +55,7 @@ class Service:
             _Keeper(
                 name,
                 build,
-                Surroundings(config, _teller(name), path, stop, metrics.observer(name)),
+                Surroundings(config, _teller(name), path, stop, metrics.observer(name), memory),
                 vitals,
                 metrics,
                 first_pause,
