@@ -1,22 +1,19 @@
 """Chains: A reaches B for the first time, and soon after B reaches C for the first time.
 
-A benign new edge is followed by another of the reached workload within half an hour about once in
-fifty times, so the pair weighs the evidence of both edges plus ln(1 / (rate x half an hour)), with
-a rate of one new edge a day and workload (Hopper, Ho et al., USENIX Security 2021, on why paths and
-not edges make lateral movement). Needs several actors, so it works on edges in event-time order.
+A benign new edge is seldom followed by another of the reached workload within half an hour, so the
+pair weighs the evidence of both edges plus ln(1 / (rate x half an hour)), with the rate at which
+the reached workload opens new edges anyway (Hopper, Ho et al., USENIX Security 2021, on why paths
+and not edges make lateral movement). Needs several actors, so it works on edges in event-time
+order.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
-
-from sidelong.models.evidence import micro_nats
 
 __all__ = ["Chains", "Hop"]
 
 _WITHIN_NS: Final = 1_800_000_000_000
 _HOPS: Final = 4
-_FOLLOWED: Final = micro_nats(math.log(48))  # half an hours in a day
 _REMEMBERED: Final = 16  # recent new inbound edges per workload
 
 
@@ -39,13 +36,16 @@ class Chains:
         self._capacity = capacity
         self._into: dict[str, list[Hop]] = {}
 
-    def extend(self, actor: str, peer: str, time_ns: int, evidence: int) -> Hop:
-        """The strongest chain that the new edge actor -> peer ends, be it the edge alone."""
+    def extend(self, actor: str, peer: str, time_ns: int, evidence: int, onward: int) -> Hop:
+        """The strongest chain that the new edge actor -> peer ends, be it the edge alone.
+
+        onward: what it adds if it continues another (micro-nats), see `Rarity`.
+        """
         best = Hop(time_ns, evidence, (actor, peer))
         for hop in self._into.get(actor, []):
             timely = 0 < time_ns - hop.time_ns <= _WITHIN_NS
             if timely and len(hop.path) <= _HOPS and peer not in hop.path:
-                total = hop.evidence + evidence + _FOLLOWED
+                total = hop.evidence + evidence + onward
                 if total > best.evidence:
                     best = Hop(time_ns, total, (*hop.path, peer))
         into = self._into.setdefault(peer, [])

@@ -23,14 +23,12 @@ from sidelong.features.bounds import Bounds
 from sidelong.features.segments import Segments
 from sidelong.features.sums import one_sided
 from sidelong.ingest.state import Stateful
-from sidelong.models.evidence import ALERT, EVIDENCE_SCHEMA, INFO, SILENCE_NS, micro_nats
+from sidelong.models.evidence import ALERT, EVIDENCE_SCHEMA, INFO, SILENCE_NS
 from sidelong.models.joint import JOINT
 from sidelong.models.scan import PER_DESTINATION
 
 __all__ = ["Correlator"]
 
-_DAY_NS: Final = 86_400_000_000_000
-_YOUNG_BASELINE: Final = micro_nats(3.0)
 _SCAN_UNDER_WAY_NS: Final = 60_000_000_000
 _LAST: Final = 2**32 - 1  # joint decisions come after everything their row brought itself
 
@@ -58,12 +56,10 @@ class _Lost(NamedTuple):
 class Correlator:
     """Opens, updates and closes incidents. One per (actor, kind) at a time.
 
-    baseline_span_ns: how long the baseline watched; below a day, chains need e^3 times more
-    evidence. Bounded by `bounds`; of too many open incidents the longest silent is closed first.
+    Bounded by `bounds`; of too many open incidents the longest silent is closed first.
     """
 
-    def __init__(self, baseline_span_ns: int, bounds: Bounds) -> None:
-        self._chain_alert = ALERT + (_YOUNG_BASELINE if baseline_span_ns < _DAY_NS else 0)
+    def __init__(self, bounds: Bounds) -> None:
         self._incidents_bound = bounds.incidents
         self._ledger = Ledger(bounds.ledger)
         self._stories = Stories(bounds.workloads)
@@ -282,11 +278,15 @@ class Correlator:
         if decider["kind"] != "lateral_movement":
             return None
         return self._chains.extend(
-            decider["actor"], decider["object"], decider["time_ns"], decider["log_evidence"]
+            decider["actor"],
+            decider["object"],
+            decider["time_ns"],
+            decider["log_evidence"],
+            decider["onward"] or 0,
         )
 
     def _is_chain(self, hop: Hop) -> bool:
-        return len(hop.path) > 2 and hop.evidence >= self._chain_alert
+        return len(hop.path) > 2 and hop.evidence >= ALERT
 
     def _groups(self) -> list[int]:
         return [group for incident in self._open.values() for group in incident.totals.groups]

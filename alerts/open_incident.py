@@ -77,7 +77,7 @@ class OpenIncident:
         link = {
             "feature": "chain",
             "observed": " -> ".join(path),
-            "expected": "a new edge is followed by another about once in 50 times",
+            "expected": "a new edge is seldom followed by another so soon",
             "log_evidence": evidence - sum(part["log_evidence"] for part in totals.parts),
         }
         totals.level = evidence

@@ -1,6 +1,6 @@
 """Totals of an incident: what its evidence adds up to, in bounded memory."""
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, Final
 
 import polars as pl
@@ -107,6 +107,8 @@ class Totals:
             return found | ({"workloads": len(self.accomplices)} if self.accomplices else {})
         if self.kind == "lateral_movement":
             return {"edges": own, "peers": len(self.peers)}
+        if self.statistic == "changed_dependencies":
+            return {"edges": self.rows, "peers": len(self.peers)}
         if self.kind == "anomaly":
             return {"windows": self.rows}
         taken_back = self.reasons.get("TAKEN_BACK", 0)
@@ -132,7 +134,7 @@ class Totals:
         """The totals as a value."""
         return {
             **{name: _copied(getattr(self, name)) for name in self.__slots__},
-            "targets": tuple(self.targets),
+            "targets": [astuple(target) for target in self.targets],
             "zones": self.zones.snapshot(),
         }
 
@@ -140,7 +142,7 @@ class Totals:
     def restored(cls, state: dict[str, Any]) -> "Totals":
         """The totals of a snapshot."""
         totals = {name: _copied(value) for name, value in state.items()}
-        totals["targets"] = dict.fromkeys(state["targets"])
+        totals["targets"] = dict.fromkeys(Target(*target) for target in state["targets"])
         totals["zones"] = Zones(dict(state["zones"]))
         return cls(**totals)
 

@@ -165,6 +165,9 @@ def _lateral(totals: Totals) -> str:
     what = {part["feature"]: part for part in totals.parts}
     target = next(iter(totals.targets))
     where = f"{target.workload}:{target.port}" if target.port else f"{target.workload}"
+    if "mesh_bypass" in what:
+        habit = what["mesh_bypass"]["expected"]
+        return f"{_who(totals)} talked to {where} in plain text, past the mesh: it was {habit}."
     if "chain" in what:
         return (
             f"{_who(totals)} connected to {where} for the first time, within half an hour of being "
@@ -175,6 +178,7 @@ def _lateral(totals: Totals) -> str:
     place += ["in another namespace"] if "other_namespace" in what else []
     reasons = [" ".join(place)] if place else []
     reasons += ["denied by policy"] if denied else []
+    reasons += ["which declared policies deny"] if "policy_ignored" in what else []
     told = f" ({', '.join(reasons)})" if reasons else ""
     did = "tried to connect" if denied else "connected"
     known = what["new_edge"]["expected"] if "new_edge" in what else "its habits are not known"
@@ -184,6 +188,12 @@ def _lateral(totals: Totals) -> str:
 
 
 def _anomaly(totals: Totals) -> str:
+    if totals.statistic == "changed_dependencies":
+        count = f"{totals.rows} new dependenc{'y' if totals.rows == 1 else 'ies'}"
+        return (
+            f"{_who(totals)} took up {count} within ten minutes of a rollout: "
+            f"{_listed([f'{target.workload}:{target.port}' for target in totals.targets])}."
+        )
     place = {
         "workload": "",
         "edge": f" towards {_listed(list(totals.peers))}",
@@ -195,8 +205,7 @@ def _anomaly(totals: Totals) -> str:
         for part in totals.parts
     )
     seldom = f"; it would be ordinary with {usual}" if usual else ""
-    count = totals.rows
-    minutes = "a minute" if count == 1 else f"{count:,} minutes"
+    minutes = "a minute" if totals.rows == 1 else f"{totals.rows:,} minutes"
     return f"{_who(totals)} was unlike itself{place} in {minutes}{seldom}."
 
 

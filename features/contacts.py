@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sidelong.features.bounds import Bounds
-from sidelong.features.events import ANSWER, DENIAL, PROBE, REFUSAL, event_of, is_stealth
+from sidelong.features.events import ANSWER, DENIAL, PROBE, REFUSAL
 from sidelong.features.membership import is_member
 from sidelong.features.outcomes import (
     NO_ANSWER_NS,
@@ -59,8 +59,6 @@ def _events(oriented: pl.DataFrame) -> pl.DataFrame:
     """Rows of `sides` with what they say of their contact, and what it is a contact with."""
     icmp = (pl.col("protocol") == "ICMP").fill_null(False)
     return oriented.with_columns(
-        event=event_of(),
-        stealth=is_stealth(),
         object=contact_object(),
         object_ip="peer_ip",
         port=pl.when(icmp).then(0).otherwise(pl.col("port")).cast(pl.UInt16),

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sidelong.features.bounds import Bounds
-from sidelong.features.events import is_answer
+from sidelong.features.events import ANSWER
 from sidelong.features.membership import is_member
 from sidelong.features.sides import DYNAMIC_PORT
 from sidelong.ingest.keys import hash_columns
@@ -68,14 +68,12 @@ class Edges:
         return self._table.evicted
 
     def observe(self, oriented: pl.DataFrame) -> pl.DataFrame:
-        """The first use of each new edge, with `edge_port` and `edge`, its key, in stream order.
+        """The first use of each new edge, in stream order.
 
         Also, with `again` true, the first use a day or more after an edge was told. Takes rows of
         `sides`.
         """
-        rows = with_edge_port(oriented)
-        rows = rows.with_columns(edge=pl.Series(edge_keys(rows), dtype=pl.UInt64))
-        rows = rows.filter(pl.Series(~is_member(rows["edge"].to_numpy(), self._known)))
+        rows = oriented.filter(pl.Series(~is_member(oriented["edge"].to_numpy(), self._known)))
         if not rows.is_empty():
             rows = rows.filter(self._is_use(rows))
         if rows.is_empty():
@@ -104,7 +102,7 @@ class Edges:
         exists = pl.Series(is_member(service_keys(rows), self._services), dtype=pl.Boolean)
         error = (pl.col("verdict") == "ERROR").fill_null(False)
         denied = (pl.col("verdict") == "DROPPED").fill_null(False)
-        return (exists & ~error) | denied | is_answer()
+        return (exists & ~error) | denied | (pl.col("event") == ANSWER)
 
     def tidy(self, now_ns: int) -> None:
         """Forget, at an event-time tick, edges unused for 30 days and those beyond the bound."""

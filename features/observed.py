@@ -12,9 +12,9 @@ import polars as pl
 
 from sidelong.features.bounds import Bounds
 from sidelong.features.contacts import Contacts
-from sidelong.features.edges import Edges, edge_keys, with_edge_port
-from sidelong.features.events import event_of
+from sidelong.features.edges import Edges
 from sidelong.features.names import with_name_parts
+from sidelong.features.rollouts import Rollouts
 from sidelong.features.sides import sides
 from sidelong.features.tried import Tried
 from sidelong.features.windows import NOTHING_CLOSED, Closed, Windows
@@ -45,9 +45,9 @@ NOTHING_KNOWN: Final = Known(_NO_KEYS, _NO_KEYS, _NO_KEYS)
 class Observed(NamedTuple):
     """What a stretch of the stream shows.
 
-    flows: rows of `sides` with `edge_port`, `edge`, its key, and `event`. lookups: those with a
-    DNS name, of `with_name_parts`. contacts: `OUTCOME_SCHEMA`. new_edges: of `Edges`.
-    new_paths, new_services: of `Tried`. closed: the windows that close.
+    flows: rows of `sides`. lookups: those with a DNS name, of `with_name_parts`. contacts:
+    `OUTCOME_SCHEMA`. new_edges: of `Edges`, then `Rollouts`. new_paths, new_services: of `Tried`.
+    closed: the windows that close.
     """
 
     flows: pl.DataFrame
@@ -68,11 +68,13 @@ class Observer:
     def __init__(self, known: Known, bounds: Bounds, *, windows: bool = True) -> None:
         self._contacts = Contacts(known.contacts, bounds)
         self._edges = Edges(known.edges, known.services, bounds)
+        self._rollouts = Rollouts(bounds)
         self._tried = Tried(bounds)
         self._windows = Windows(bounds) if windows else None
         self.parts: dict[str, Counted] = {
             "contacts": self._contacts,
             "edges": self._edges,
+            "rollouts": self._rollouts,
             "tried": self._tried,
         }
         if self._windows:
@@ -88,11 +90,10 @@ class Observer:
 
         They lie within one event-time tick.
         """
-        rows = with_edge_port(sides(flows)).with_columns(event=event_of())
-        rows = rows.with_columns(edge=pl.Series(edge_keys(rows), dtype=pl.UInt64))
+        rows = sides(flows)
         lookups = with_name_parts(rows.filter(pl.col("dns_name").is_not_null()))
         contacts = self._contacts.observe(rows, pulse)
-        new_edges = self._edges.observe(rows)
+        new_edges = self._rollouts.observe(rows, self._edges.observe(rows))
         new_paths = self._tried.paths(rows)
         closed = NOTHING_CLOSED
         if self._windows:

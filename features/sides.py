@@ -9,7 +9,8 @@ from typing import Final
 
 import polars as pl
 
-from sidelong.ingest.keys import hash_column
+from sidelong.features.events import with_events
+from sidelong.ingest.keys import hash_column, mix
 
 __all__ = [
     "DYNAMIC_PORT",
@@ -28,7 +29,9 @@ DYNAMIC_PORT: Final = 32768
 """From here up Linux picks client ports; RPC services there have no habitual number."""
 
 SIDES: Final = ("actor", "actor_pod", "actor_ip", "peer", "peer_pod", "peer_ip", "port")
-"""What `sides` adds, beside `actor_key` and `peer_key`, which `hash_columns` takes up."""
+"""Who and what with. `sides` also adds `actor_key` and `peer_key`, which `hash_columns` takes up,
+`event` and `stealth` of `with_events`, `edge_port`, the server's port or 0 for dynamic ports and
+for ICMP, and `edge`, the key of the edge (features/edges.py)."""
 
 # Kubelet and Cilium probe every endpoint, as is their work, and see pods before they serve.
 _PROBERS: Final = ("reserved:health", "reserved:host")
@@ -43,32 +46,64 @@ def sides(flows: pl.DataFrame) -> pl.DataFrame:
     Left out: rows that only report loss, traffic with multicast, broadcast, loopback and link-local
     addresses (the cloud metadata address stays), and what kubelet and Cilium's health checks open.
     """
-    back = pl.col("reply")
-    oriented = flows.filter(
-        pl.col("src").is_not_null() & pl.col("dst").is_not_null() & back.is_not_null()
-    ).with_columns(
-        pl.when(back).then(there).otherwise(here).alias(name)
-        for name, here, there in (
-            ("actor", "src", "dst"),
-            ("actor_pod", "src_pod", "dst_pod"),
-            ("actor_ip", "src_ip", "dst_ip"),
-            ("peer", "dst", "src"),
-            ("peer_pod", "dst_pod", "src_pod"),
-            ("peer_ip", "dst_ip", "src_ip"),
-            ("port", "dst_port", "src_port"),
-        )
+    two = ("src", "dst", "reply")
+    if any(flows[name].null_count() for name in two):
+        flows = flows.drop_nulls(two)
+    back = flows["reply"]
+    rows = flows.hstack(
+        [
+            flows[there].zip_with(back, flows[here]).alias(name)
+            for name, here, there in (
+                ("actor", "src", "dst"),
+                ("actor_pod", "src_pod", "dst_pod"),
+                ("actor_ip", "src_ip", "dst_ip"),
+                ("peer", "dst", "src"),
+                ("peer_pod", "dst_pod", "src_pod"),
+                ("peer_ip", "dst_ip", "src_ip"),
+                ("port", "dst_port", "src_port"),
+            )
+        ]
     )
-    peer_ip = pl.col("peer_ip")
-    nobody = peer_ip.str.contains(_NOBODY) | peer_ip.str.ends_with(".255")
-    rows = oriented.filter(
-        ~pl.col("actor").is_in(_PROBERS),
-        (peer_ip == METADATA_ADDRESS) | ~nobody.fill_null(False),
-        ~pl.col("actor_ip").str.contains(_NOBODY).fill_null(False),
-        pl.col("actor") != pl.col("peer"),
-    )
-    return rows.with_columns(
-        pl.Series(f"{name}_key", hash_column(rows[name]), dtype=pl.UInt64)
-        for name in ("actor", "peer")
+    left_out = _left_out(rows)
+    if left_out.any():
+        rows = rows.filter(~left_out)
+    return _keyed(with_events(rows))
+
+
+def _left_out(rows: pl.DataFrame) -> pl.Series:
+    """Which rows are nobody's to be judged by."""
+    actor, peer_ip = rows["actor"], rows["peer_ip"]
+    left_out = actor == rows["peer"]
+    for prober in _PROBERS:
+        left_out |= actor == prober
+    nobody = _is_nobody(peer_ip) | _true(peer_ip.str.ends_with(".255"))
+    if nobody.any():
+        nobody &= ~_true(peer_ip == METADATA_ADDRESS)
+    return left_out | nobody | _is_nobody(rows["actor_ip"])
+
+
+def _is_nobody(addresses: pl.Series) -> pl.Series:
+    return _true(addresses.str.contains(_NOBODY))
+
+
+def _true(flags: pl.Series) -> pl.Series:
+    """Flags with nulls for false."""
+    return flags.fill_null(False) if flags.null_count() else flags
+
+
+def _keyed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the keys of their sides, their edge port and the key of their edge."""
+    port = rows["port"].fill_null(0) if rows["port"].null_count() else rows["port"]
+    edge_port = port.zip_with(port < DYNAMIC_PORT, pl.Series([0], dtype=pl.UInt16))
+    keys = [hash_column(rows["actor"]), hash_column(rows["peer"])]
+    edge = mix(*keys, hash_column(edge_port), hash_column(rows["protocol"]))
+    return rows.hstack(
+        [
+            pl.Series("actor_key", keys[0]),
+            pl.Series("peer_key", keys[1]),
+            edge_port.alias("edge_port"),
+            pl.Series("edge", edge),
+        ]
     )
 
 

@@ -22,6 +22,7 @@ _NOT_COMPRESSED: Final = -1
 def check_arrow(content: bytes, most_bytes: int, most_rows: int) -> None:
     """Errors: Unreadable when it is no whole stream, or more than that once it is unpacked."""
     at, messages, size, rows = 0, 0, 0, 0
+    ended = False
     while at < len(content):
         messages += 1
         try:
@@ -32,6 +33,7 @@ def check_arrow(content: bytes, most_bytes: int, most_rows: int) -> None:
             raise Unreadable("no Arrow stream that can be read")
         at += 8
         if length == 0:
+            ended = True
             break
         if length < 0 or length > len(content) - at:
             raise Unreadable(f"Arrow, with a message of {length:,} bytes where there are fewer")
@@ -45,8 +47,8 @@ def check_arrow(content: bytes, most_bytes: int, most_rows: int) -> None:
             raise Unreadable(f"Arrow of more than {most_bytes >> 20:,} MiB once it is unpacked")
         if rows > most_rows:
             raise Unreadable(f"Arrow of {rows:,} rows, more than {most_rows:,}")
-    if not messages:
-        raise Unreadable("an empty Arrow stream")
+    if messages < 2 and not ended:  # the end need not be marked, but what there is comes first
+        raise Unreadable("Arrow, cut off before its first rows")
 
 
 def _message(head: bytes, content: bytes, start: int) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n\"sidelong/ingest/flow_records.proto\x12\x0c\x66low_records\"\xc1\x02\n\x0bSampledFlow\x12\x15\n\rsampling_rate\x18\x03 \x01(\x04\x12\x10\n\x08src_addr\x18\x06 \x01(\x0c\x12\x10\n\x08\x64st_addr\x18\x07 \x01(\x0c\x12\r\n\x05\x62ytes\x18\t \x01(\x04\x12\x0f\n\x07packets\x18\n \x01(\x04\x12\x17\n\x0fsampler_address\x18\x0b \x01(\x0c\x12\r\n\x05proto\x18\x14 \x01(\r\x12\x10\n\x08src_port\x18\x15 \x01(\r\x12\x10\n\x08\x64st_port\x18\x16 \x01(\r\x12\x19\n\x11\x66orwarding_status\x18\x18 \x01(\r\x12\x11\n\ttcp_flags\x18\x1a \x01(\r\x12\r\n\x05\x65type\x18\x1e \x01(\r\x12\x18\n\x10time_received_ns\x18n \x01(\x04\x12\x1a\n\x12time_flow_start_ns\x18o \x01(\x04\x12\x18\n\x10time_flow_end_ns\x18p \x01(\x04\"\x82\x04\n\tAgentFlow\x12\x14\n\x0c\x65th_protocol\x18\x01 \x01(\r\x12\x11\n\tdirection\x18\x02 \x01(\r\x12+\n\x0ftime_flow_start\x18\x03 \x01(\x0b\x32\x12.flow_records.Span\x12)\n\rtime_flow_end\x18\x04 \x01(\x0b\x32\x12.flow_records.Span\x12&\n\x07network\x18\x06 \x01(\x0b\x32\x15.flow_records.Network\x12*\n\ttransport\x18\x07 \x01(\x0b\x32\x17.flow_records.Transport\x12\r\n\x05\x62ytes\x18\x08 \x01(\x04\x12\x0f\n\x07packets\x18\t \x01(\x04\x12\x11\n\tduplicate\x18\x0b \x01(\x08\x12\'\n\x08\x61gent_ip\x18\x0c \x01(\x0b\x32\x15.flow_records.Address\x12\r\n\x05\x66lags\x18\r \x01(\r\x12\x18\n\x10pkt_drop_packets\x18\x11 \x01(\x04\x12\"\n\x1apkt_drop_latest_drop_cause\x18\x14 \x01(\r\x12\x11\n\tdns_flags\x18\x16 \x01(\r\x12\'\n\x0b\x64ns_latency\x18\x17 \x01(\x0b\x32\x12.flow_records.Span\x12;\n\x17network_events_metadata\x18\x1b \x03(\x0b\x32\x1a.flow_records.NetworkEvent\"&\n\x04Span\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05\"[\n\x07Network\x12\'\n\x08src_addr\x18\x01 \x01(\x0b\x32\x15.flow_records.Address\x12\'\n\x08\x64st_addr\x18\x02 \x01(\x0b\x32\x15.flow_records.Address\"3\n\x07\x41\x64\x64ress\x12\x0e\n\x04ipv4\x18\x01 \x01(\x07H\x00\x12\x0e\n\x04ipv6\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06\x66\x61mily\"A\n\tTransport\x12\x10\n\x08src_port\x18\x01 \x01(\r\x12\x10\n\x08\x64st_port\x18\x02 \x01(\r\x12\x10\n\x08protocol\x18\x03 \x01(\r\"u\n\x0cNetworkEvent\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32&.flow_records.NetworkEvent.EventsEntry\x1a-\n\x0b\x45ventsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.DescriptorPool().AddSerializedFile(b'\n\"sidelong/ingest/flow_records.proto\x12\x0c\x66low_records\"\xc2\x02\n\x0bSampledFlow\x12\x15\n\rsampling_rate\x18\x03 \x01(\x04\x12\x10\n\x08src_addr\x18\x06 \x01(\x0c\x12\x10\n\x08\x64st_addr\x18\x07 \x01(\x0c\x12\x0e\n\x06octets\x18\t \x01(\x04\x12\x0f\n\x07packets\x18\n \x01(\x04\x12\x17\n\x0fsampler_address\x18\x0b \x01(\x0c\x12\r\n\x05proto\x18\x14 \x01(\r\x12\x10\n\x08src_port\x18\x15 \x01(\r\x12\x10\n\x08\x64st_port\x18\x16 \x01(\r\x12\x19\n\x11\x66orwarding_status\x18\x18 \x01(\r\x12\x11\n\ttcp_flags\x18\x1a \x01(\r\x12\r\n\x05\x65type\x18\x1e \x01(\r\x12\x18\n\x10time_received_ns\x18n \x01(\x04\x12\x1a\n\x12time_flow_start_ns\x18o \x01(\x04\x12\x18\n\x10time_flow_end_ns\x18p \x01(\x04\"\x83\x04\n\tAgentFlow\x12\x14\n\x0c\x65th_protocol\x18\x01 \x01(\r\x12\x11\n\tdirection\x18\x02 \x01(\r\x12+\n\x0ftime_flow_start\x18\x03 \x01(\x0b\x32\x12.flow_records.Span\x12)\n\rtime_flow_end\x18\x04 \x01(\x0b\x32\x12.flow_records.Span\x12&\n\x07network\x18\x06 \x01(\x0b\x32\x15.flow_records.Network\x12*\n\ttransport\x18\x07 \x01(\x0b\x32\x17.flow_records.Transport\x12\x0e\n\x06octets\x18\x08 \x01(\x04\x12\x0f\n\x07packets\x18\t \x01(\x04\x12\x11\n\tduplicate\x18\x0b \x01(\x08\x12\'\n\x08\x61gent_ip\x18\x0c \x01(\x0b\x32\x15.flow_records.Address\x12\r\n\x05\x66lags\x18\r \x01(\r\x12\x18\n\x10pkt_drop_packets\x18\x11 \x01(\x04\x12\"\n\x1apkt_drop_latest_drop_cause\x18\x14 \x01(\r\x12\x11\n\tdns_flags\x18\x16 \x01(\r\x12\'\n\x0b\x64ns_latency\x18\x17 \x01(\x0b\x32\x12.flow_records.Span\x12;\n\x17network_events_metadata\x18\x1b \x03(\x0b\x32\x1a.flow_records.NetworkEvent\"&\n\x04Span\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05\"[\n\x07Network\x12\'\n\x08src_addr\x18\x01 \x01(\x0b\x32\x15.flow_records.Address\x12\'\n\x08\x64st_addr\x18\x02 \x01(\x0b\x32\x15.flow_records.Address\"3\n\x07\x41\x64\x64ress\x12\x0e\n\x04ipv4\x18\x01 \x01(\x07H\x00\x12\x0e\n\x04ipv6\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06\x66\x61mily\"A\n\tTransport\x12\x10\n\x08src_port\x18\x01 \x01(\r\x12\x10\n\x08\x64st_port\x18\x02 \x01(\r\x12\x10\n\x08protocol\x18\x03 \x01(\r\"u\n\x0cNetworkEvent\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32&.flow_records.NetworkEvent.EventsEntry\x1a-\n\x0b\x45ventsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -24,19 +24,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NETWORKEVENT_EVENTSENTRY']._loaded_options = None
   _globals['_NETWORKEVENT_EVENTSENTRY']._serialized_options = b'8\001'
   _globals['_SAMPLEDFLOW']._serialized_start=53
-  _globals['_SAMPLEDFLOW']._serialized_end=374
-  _globals['_AGENTFLOW']._serialized_start=377
-  _globals['_AGENTFLOW']._serialized_end=891
-  _globals['_SPAN']._serialized_start=893
-  _globals['_SPAN']._serialized_end=931
-  _globals['_NETWORK']._serialized_start=933
-  _globals['_NETWORK']._serialized_end=1024
-  _globals['_ADDRESS']._serialized_start=1026
-  _globals['_ADDRESS']._serialized_end=1077
-  _globals['_TRANSPORT']._serialized_start=1079
-  _globals['_TRANSPORT']._serialized_end=1144
-  _globals['_NETWORKEVENT']._serialized_start=1146
-  _globals['_NETWORKEVENT']._serialized_end=1263
-  _globals['_NETWORKEVENT_EVENTSENTRY']._serialized_start=1218
-  _globals['_NETWORKEVENT_EVENTSENTRY']._serialized_end=1263
+  _globals['_SAMPLEDFLOW']._serialized_end=375
+  _globals['_AGENTFLOW']._serialized_start=378
+  _globals['_AGENTFLOW']._serialized_end=893
+  _globals['_SPAN']._serialized_start=895
+  _globals['_SPAN']._serialized_end=933
+  _globals['_NETWORK']._serialized_start=935
+  _globals['_NETWORK']._serialized_end=1026
+  _globals['_ADDRESS']._serialized_start=1028
+  _globals['_ADDRESS']._serialized_end=1079
+  _globals['_TRANSPORT']._serialized_start=1081
+  _globals['_TRANSPORT']._serialized_end=1146
+  _globals['_NETWORKEVENT']._serialized_start=1148
+  _globals['_NETWORKEVENT']._serialized_end=1265
+  _globals['_NETWORKEVENT_EVENTSENTRY']._serialized_start=1220
+  _globals['_NETWORKEVENT_EVENTSENTRY']._serialized_end=1265
 # @@protoc_insertion_point(module_scope)

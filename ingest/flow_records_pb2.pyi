@@ -7,11 +7,11 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SampledFlow(_message.Message):
-    __slots__ = ("sampling_rate", "src_addr", "dst_addr", "bytes", "packets", "sampler_address", "proto", "src_port", "dst_port", "forwarding_status", "tcp_flags", "etype", "time_received_ns", "time_flow_start_ns", "time_flow_end_ns")
+    __slots__ = ("sampling_rate", "src_addr", "dst_addr", "octets", "packets", "sampler_address", "proto", "src_port", "dst_port", "forwarding_status", "tcp_flags", "etype", "time_received_ns", "time_flow_start_ns", "time_flow_end_ns")
     SAMPLING_RATE_FIELD_NUMBER: _ClassVar[int]
     SRC_ADDR_FIELD_NUMBER: _ClassVar[int]
     DST_ADDR_FIELD_NUMBER: _ClassVar[int]
-    BYTES_FIELD_NUMBER: _ClassVar[int]
+    OCTETS_FIELD_NUMBER: _ClassVar[int]
     PACKETS_FIELD_NUMBER: _ClassVar[int]
     SAMPLER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PROTO_FIELD_NUMBER: _ClassVar[int]
@@ -26,7 +26,7 @@ class SampledFlow(_message.Message):
     sampling_rate: int
     src_addr: bytes
     dst_addr: bytes
-    bytes: int
+    octets: int
     packets: int
     sampler_address: bytes
     proto: int
@@ -38,17 +38,17 @@ class SampledFlow(_message.Message):
     time_received_ns: int
     time_flow_start_ns: int
     time_flow_end_ns: int
-    def __init__(self, sampling_rate: _Optional[int] = ..., src_addr: _Optional[bytes] = ..., dst_addr: _Optional[bytes] = ..., bytes: _Optional[int] = ..., packets: _Optional[int] = ..., sampler_address: _Optional[bytes] = ..., proto: _Optional[int] = ..., src_port: _Optional[int] = ..., dst_port: _Optional[int] = ..., forwarding_status: _Optional[int] = ..., tcp_flags: _Optional[int] = ..., etype: _Optional[int] = ..., time_received_ns: _Optional[int] = ..., time_flow_start_ns: _Optional[int] = ..., time_flow_end_ns: _Optional[int] = ...) -> None: ...
+    def __init__(self, sampling_rate: _Optional[int] = ..., src_addr: _Optional[bytes] = ..., dst_addr: _Optional[bytes] = ..., octets: _Optional[int] = ..., packets: _Optional[int] = ..., sampler_address: _Optional[bytes] = ..., proto: _Optional[int] = ..., src_port: _Optional[int] = ..., dst_port: _Optional[int] = ..., forwarding_status: _Optional[int] = ..., tcp_flags: _Optional[int] = ..., etype: _Optional[int] = ..., time_received_ns: _Optional[int] = ..., time_flow_start_ns: _Optional[int] = ..., time_flow_end_ns: _Optional[int] = ...) -> None: ...
 
 class AgentFlow(_message.Message):
-    __slots__ = ("eth_protocol", "direction", "time_flow_start", "time_flow_end", "network", "transport", "bytes", "packets", "duplicate", "agent_ip", "flags", "pkt_drop_packets", "pkt_drop_latest_drop_cause", "dns_flags", "dns_latency", "network_events_metadata")
+    __slots__ = ("eth_protocol", "direction", "time_flow_start", "time_flow_end", "network", "transport", "octets", "packets", "duplicate", "agent_ip", "flags", "pkt_drop_packets", "pkt_drop_latest_drop_cause", "dns_flags", "dns_latency", "network_events_metadata")
     ETH_PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     TIME_FLOW_START_FIELD_NUMBER: _ClassVar[int]
     TIME_FLOW_END_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
-    BYTES_FIELD_NUMBER: _ClassVar[int]
+    OCTETS_FIELD_NUMBER: _ClassVar[int]
     PACKETS_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
     AGENT_IP_FIELD_NUMBER: _ClassVar[int]
@@ -64,7 +64,7 @@ class AgentFlow(_message.Message):
     time_flow_end: Span
     network: Network
     transport: Transport
-    bytes: int
+    octets: int
     packets: int
     duplicate: bool
     agent_ip: Address
@@ -74,7 +74,7 @@ class AgentFlow(_message.Message):
     dns_flags: int
     dns_latency: Span
     network_events_metadata: _containers.RepeatedCompositeFieldContainer[NetworkEvent]
-    def __init__(self, eth_protocol: _Optional[int] = ..., direction: _Optional[int] = ..., time_flow_start: _Optional[_Union[Span, _Mapping[str, object]]] = ..., time_flow_end: _Optional[_Union[Span, _Mapping[str, object]]] = ..., network: _Optional[_Union[Network, _Mapping[str, object]]] = ..., transport: _Optional[_Union[Transport, _Mapping[str, object]]] = ..., bytes: _Optional[int] = ..., packets: _Optional[int] = ..., duplicate: _Optional[bool] = ..., agent_ip: _Optional[_Union[Address, _Mapping[str, object]]] = ..., flags: _Optional[int] = ..., pkt_drop_packets: _Optional[int] = ..., pkt_drop_latest_drop_cause: _Optional[int] = ..., dns_flags: _Optional[int] = ..., dns_latency: _Optional[_Union[Span, _Mapping[str, object]]] = ..., network_events_metadata: _Optional[_Iterable[_Union[NetworkEvent, _Mapping[str, object]]]] = ...) -> None: ...
+    def __init__(self, eth_protocol: _Optional[int] = ..., direction: _Optional[int] = ..., time_flow_start: _Optional[_Union[Span, _Mapping[str, object]]] = ..., time_flow_end: _Optional[_Union[Span, _Mapping[str, object]]] = ..., network: _Optional[_Union[Network, _Mapping[str, object]]] = ..., transport: _Optional[_Union[Transport, _Mapping[str, object]]] = ..., octets: _Optional[int] = ..., packets: _Optional[int] = ..., duplicate: _Optional[bool] = ..., agent_ip: _Optional[_Union[Address, _Mapping[str, object]]] = ..., flags: _Optional[int] = ..., pkt_drop_packets: _Optional[int] = ..., pkt_drop_latest_drop_cause: _Optional[int] = ..., dns_flags: _Optional[int] = ..., dns_latency: _Optional[_Union[Span, _Mapping[str, object]]] = ..., network_events_metadata: _Optional[_Iterable[_Union[NetworkEvent, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Span(_message.Message):
     __slots__ = ("seconds", "nanos")

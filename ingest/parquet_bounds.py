@@ -54,7 +54,7 @@ def _pages(content: bytes, column: _Struct, most_rows: int) -> list[int]:
     end = at + size
     if not 0 <= at <= end <= len(content):
         raise Unreadable(f"Parquet, with a column of {size:,} bytes where there are fewer")
-    held = []
+    held: list[int] = []
     while at < end and len(held) <= _MOST_PAGES:
         header, used = _Thrift(content[at : min(end, at + (64 << 10))]).struct(0)
         unpacked, packed = _number(header.get(2)), _number(header.get(3))
@@ -126,7 +126,8 @@ class _Thrift:
             case 9 | 10:
                 return self._list(depth)
             case 11:
-                return self._map(depth)
+                self._map(depth)
+                return None
             case 12:
                 return self.struct(depth)[0]
         raise ValueError

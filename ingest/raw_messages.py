@@ -143,7 +143,7 @@ class RawDecoder:
         poison = list(_poison(records, faults, counts, sizes))
         return RawBatch(flows, counts, poison, sum(each.passed for each in told))
 
-    def _take(self, number: int, record: M, value: bytes) -> int:
+    def _take(self, number: int, record: Message, value: bytes) -> int:
         """Have a message decoded with the others; returns about how many bytes it takes."""
         headers = record.headers
         declared = self._formats.get(record.topic, AUTO)

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-__all__ = ["AUTO", "MESSAGE_FORMATS", "MessageSettings"]
+__all__ = ["AUTO", "MESSAGE_FORMATS", "MessageFormat", "MessageSettings"]
 
 AUTO: Final = "auto"
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
 __all__ = ["Unreadable", "begins", "deframed", "unpacked"]
@@ -89,7 +89,7 @@ class _Lz4:
 
     @property
     def rest(self) -> bytes:
-        return self._inner.unused_data or b""
+        return bytes(self._inner.unused_data or b"")
 
     def some(self, content: bytes) -> bytes:
         return bytes(self._inner.decompress(content, _STEP))

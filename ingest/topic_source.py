@@ -94,7 +94,7 @@ class PartitionSource:
         self._end: Final = end
         self._letters: Final = letters
         self._closed: Final = threading.Event()
-        self._counts: Final = dict.fromkeys(
+        self._counts: Final[dict[str, int]] = dict.fromkeys(
             ("received", "bytes", "dead_letters", "passed", "deleted", "reconnects"), 0
         )
 

@@ -18,6 +18,7 @@ from sidelong.models.evidence import as_evidence, in_stream_order
 from sidelong.models.guessing import GuessingDetector
 from sidelong.models.joint import Joint
 from sidelong.models.lateral_movement import LateralMovementDetector
+from sidelong.models.mesh_bypass import MeshBypassDetector
 from sidelong.models.rarity import Rarity
 from sidelong.models.resolver_bypass import ResolverBypassDetector
 from sidelong.models.scan import ScanDetector
@@ -58,12 +59,14 @@ class Detectors:
         self._scanners = baseline.feedback.scanning()
         self._lateral = LateralMovementDetector(baseline, rarity)
         self._bypass = ResolverBypassDetector(baseline, rarity)
+        self._mesh = MeshBypassDetector(baseline, bounds)
         self._stateful: dict[str, Counted] = {
             **self._observer.parts,
             "scan": self._scan,
             "guessing": self._guessing,
             "spread": self._spread,
             "dns": self._dns,
+            "mesh": self._mesh,
             "anomaly": self._anomaly,
             "joint": self._joint,
         }
@@ -90,6 +93,7 @@ class Detectors:
                 self._dns.judge(seen.lookups),
                 self._bypass.judge(seen.new_edges),
                 self._lateral.judge(seen.new_edges),
+                self._mesh.judge(seen.flows),
             ]
         )
         evidence = in_stream_order(evidence.sort("row", "sub", maintain_order=True))

@@ -12,7 +12,7 @@ import polars as pl
 from sidelong.features.sides import principal
 from sidelong.models.evidence import ALERT, MICRO, PARTS, micro_nats
 
-__all__ = ["WEIGHTS", "weighed"]
+__all__ = ["SENSITIVE", "WEIGHTS", "weighed"]
 
 SENSITIVE: Final = micro_nats(np.log(100))
 """At most one benign new edge in a hundred leads to an administrative or data service."""
@@ -39,6 +39,8 @@ FORBIDDEN: Final = ALERT
 BEHIND_NODE: Final = micro_nats(np.log(30))
 """The address of a node stands for the pods behind it, one of which may well do something new."""
 
+_STILL_LEARNING: Final = ALERT // 4 - 1
+_WRONG: Final = ("denied", "impostor", "unlawful")
 _SURPRISES: Final = ("rarity", "sensitive", "unserved", "crossed")
 WEIGHTS: Final = (
     *_SURPRISES,
@@ -46,10 +48,11 @@ WEIGHTS: Final = (
     "passed",
     "impersonated",
     "confirmed",
+    "unsure",
     "expected",
     "shared",
 )
-"""The columns that `weighed` adds up, in micro-nats; the last two are never positive."""
+"""The columns that `weighed` adds up, in micro-nats; the last three are never positive."""
 
 
 def weighed(rows: pl.DataFrame) -> pl.DataFrame:
@@ -62,6 +65,9 @@ def weighed(rows: pl.DataFrame) -> pl.DataFrame:
     def where(condition: str | pl.Expr, weight: int | pl.Expr) -> pl.Expr:
         return pl.when(condition).then(weight).otherwise(0).cast(pl.Int64)
 
+    def surprise(*more: str) -> pl.Expr:
+        return pl.sum_horizontal(*_SURPRISES, *more)
+
     interesting = pl.col("target").is_not_null()
     rows = rows.with_columns(
         sensitive=where(interesting, SENSITIVE),
@@ -72,13 +78,19 @@ def weighed(rows: pl.DataFrame) -> pl.DataFrame:
         impersonated=where("impostor", IMPOSTOR),
         confirmed=where("forbidden", FORBIDDEN),
     )
+    # While habits are learnt, not even four such edges in a row may alarm without one of interest.
+    unsure = (pl.col("state") == "learning") & ~interesting & ~pl.any_horizontal(_WRONG)
+    rows = rows.with_columns(
+        unsure=where(unsure, (_STILL_LEARNING - surprise()).clip(upper_bound=0))
+    )
     # Of the n edges that a rule allows one is taken: its surprise is ln n at most.
-    surprise = pl.sum_horizontal(_SURPRISES)
     most = (pl.col("breadth").log() * MICRO).round(0).cast(pl.Int64)
     rows = rows.with_columns(
-        expected=where(pl.col("breadth").is_not_null(), (most - surprise).clip(upper_bound=0))
+        expected=where(
+            pl.col("breadth").is_not_null(), (most - surprise("unsure")).clip(upper_bound=0)
+        )
     )
-    so_far = pl.sum_horizontal("expected", *_SURPRISES, "refused", "passed", "impersonated")
+    so_far = surprise("unsure", "expected", "refused", "passed", "impersonated")
     behind_node = pl.col("actor").str.starts_with("reserved:")
     rows = rows.with_columns(
         shared=where(behind_node, -so_far.clip(lower_bound=0, upper_bound=BEHIND_NODE))
@@ -121,6 +133,12 @@ def _parts() -> list[pl.Expr]:
             pl.lit("allowed by a declared policy"),
             pl.format("one of {}", "breadth"),
             "expected",
+        ),
+        _part(
+            "still_learning",
+            pl.lit("known for minutes"),
+            pl.lit("half an hour and more"),
+            "unsure",
         ),
         _part("via_node", pl.col("actor"), pl.lit("stands for the pods behind it"), "shared"),
     ]

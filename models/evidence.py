@@ -77,6 +77,7 @@ EVIDENCE_SCHEMA: Final = schema_of(
         "bytes": pl.Int64,
         "log_evidence": pl.Int64,
         "level": pl.Int64,
+        "onward": pl.Int64,
         "decisive": pl.Boolean,
         "parts": PARTS,
     }
@@ -86,7 +87,8 @@ EVIDENCE_SCHEMA: Final = schema_of(
 row, sub: place in the stream of the row that brought it. time: the moment it speaks of. group: the
 sum it belongs to; `level` is that sum afterwards, `log_evidence` the increment (both micro-nats).
 decisive: whether the sum crossed `ALERT`, or twice, four times, ... `ALERT` again, on this row.
-statistic: which sum of the detector. object, object_ip, port, domain: towards what. reason: the
+onward: what a new edge adds to a chain that it continues (micro-nats). statistic: which sum of the
+detector. object, object_ip, port, domain: towards what. reason: the
 outcome or property that counts. sample: a name or path as seen. bytes: of text carried away.
 parts: how the increment is made up, where it is more than one thing.
 """

@@ -155,7 +155,8 @@ _PARTS: Final = ("feature", "threshold", "leaf")
 
 
 def _checked(parts: list[NDArray[Any]], sample: int, width: int) -> Forest:
-    forest = Forest(*parts, sample)
+    feature, threshold, leaf = parts
+    forest = Forest(feature, threshold, leaf, sample)
     trees, leaves = forest.leaf.shape
     _insist(
         trees > 0

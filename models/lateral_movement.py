@@ -14,6 +14,7 @@ import polars as pl
 
 from sidelong.features.edges import EDGE
 from sidelong.features.sides import METADATA_ADDRESS, is_external, principal
+from sidelong.ingest.keys import mix
 from sidelong.models.baseline import Baseline
 from sidelong.models.declared_intent import Intent
 from sidelong.models.edge_weights import weighed
@@ -57,9 +58,13 @@ class LateralMovementDetector:
             denied=(pl.col("verdict") == "DROPPED").fill_null(False),
         )
         rows = rows.join(self._forbidden, on=list(EDGE), how="left", maintain_order="left")
+        rows = weighed(rows)
+        changes = pl.col("rollout").is_not_null() & _ordinary()
+        return pl.concat([self._strange(rows.filter(~changes)), _changes(rows.filter(changes))])
+
+    def _strange(self, rows: pl.DataFrame) -> pl.DataFrame:
         return as_evidence(
-            weighed(rows)
-            .with_columns(
+            rows.with_columns(
                 kind=pl.lit("lateral_movement"),
                 statistic=pl.lit("edge"),
                 sub=pl.lit(2),
@@ -76,9 +81,34 @@ class LateralMovementDetector:
                 decisive=pl.col("log_evidence") >= ALERT,
                 # What alarmed by itself alarms once a day while it is used and nobody says that it
                 # is ordinary: to be repeated makes it no better.
-            )
-            .filter(~pl.col("again") | pl.col("decisive"))
+            ).filter(~pl.col("again") | pl.col("decisive"))
         )
+
+
+def _ordinary() -> pl.Expr:
+    """Whether nothing but its being new speaks against an edge."""
+    wrong = ("denied", "impostor", "unlawful", "forbidden")
+    return pl.col("target").is_null() & ~pl.any_horizontal(pl.col(wrong).fill_null(False))
+
+
+def _changes(rows: pl.DataFrame) -> pl.DataFrame:
+    """What a rollout brings, as information: the new edges of one rollout in one incident."""
+    rows = rows.filter(~pl.col("again"))
+    groups = mix(rows["actor_key"].to_numpy(), rows["rollout"].cast(pl.UInt64).to_numpy())
+    return as_evidence(
+        rows.with_columns(
+            kind=pl.lit("anomaly"),
+            statistic=pl.lit("changed_dependencies"),
+            sub=pl.lit(2),
+            group=pl.Series(groups, dtype=pl.UInt64),
+            object="peer",
+            object_ip="peer_ip",
+            port="port",
+            reason=pl.lit("ROLLOUT"),
+            level="log_evidence",
+            decisive=pl.lit(True),
+        )
+    )
 
 
 class _Accounts:

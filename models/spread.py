@@ -50,7 +50,10 @@ class SpreadDetector:
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
         """Evidence from new edges (`Edges.observe`)."""
         rows = new_edges.filter(
-            ~pl.col("again"), ~is_external(pl.col("peer")), pl.col("actor").is_in(self._known)
+            ~pl.col("again"),
+            pl.col("rollout").is_null(),  # new dependencies come all at once
+            ~is_external(pl.col("peer")),
+            pl.col("actor").is_in(self._known),
         )
         if rows.is_empty():
             return NO_EVIDENCE

@@ -16,12 +16,12 @@ from sidelong.alerts.grouping import Groups
 from sidelong.alerts.incident import Incident
 from sidelong.alerts.plan import Plan
 from sidelong.alerts.receiver import Message
+from sidelong.baseline_places import load_baseline
 from sidelong.config import read_config
 from sidelong.errors import ConfigError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
 from sidelong.listing import headline
-from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import SILENCE_NS
 from sidelong.naming import named_by
 from sidelong.pipeline import Pipeline
@@ -148,7 +148,7 @@ def _events(
     if not captures:
         return
     settings = read_config(config)
-    model = Baseline.load(Path(baseline)) if baseline else None
+    model = load_baseline(baseline) if baseline else None
     sources = open_inputs(captures, format, settings)
     tally = Tally()
     with (

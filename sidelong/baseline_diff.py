@@ -1,13 +1,12 @@
 """The work of `sidelong baseline diff`: what changed between two baselines."""
 
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Final
 
 from rich.text import Text
 
 from sidelong.baseline_output import is_json, write_json
-from sidelong.models.baseline import Baseline
+from sidelong.baseline_places import load_baseline
 from sidelong.models.drift import drift
 from sidelong.terminal import Terminal, printable
 
@@ -30,7 +29,7 @@ def diff(before: str, after: str, *, terminal: Terminal, output: str | None = No
 
     Errors: ConfigError for a baseline that cannot be used.
     """
-    changes = drift(Baseline.load(Path(before)), Baseline.load(Path(after)))
+    changes = drift(load_baseline(before), load_baseline(after))
     rows = list(changes.iter_rows(named=True))
     if is_json(output, terminal):
         write_json(rows, terminal)

@@ -1,12 +1,12 @@
 """The work of `sidelong baseline show`: whom a workload talks to, when and how often."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from sidelong.baseline_output import is_json, write_json
+from sidelong.baseline_places import load_baseline
 from sidelong.errors import ConfigError
 from sidelong.features.edges import EDGE
 from sidelong.models.acquaintance import states
@@ -28,7 +28,7 @@ def show(
 
     Errors: ConfigError for a baseline that cannot be used, or that knows nothing of the workload.
     """
-    known = Baseline.load(Path(baseline))
+    known = load_baseline(baseline)
     if workload is None:
         rows = _workloads(known)
     else:

@@ -146,10 +146,10 @@ def _service(config: Config) -> tuple[list[str], list[str]]:
 
         problems += _tried(lambda: listening_address(f"http://{service.listen}"), "service.listen")
     if service.baseline is not None:
-        from sidelong.models.baseline import Baseline
+        from sidelong.baseline_places import load_baseline
 
-        folder = Path(service.baseline)
-        problems += _tried(lambda: Baseline.load(folder), "service.baseline")
+        place = service.baseline
+        problems += _tried(lambda: load_baseline(place), "service.baseline")
     problems += _state(service.state)
     if _in_use(config):
         from sidelong.running import planned

@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from sidelong.baseline_places import feedback_on, read_baseline, save_baseline
 from sidelong.config import read_config
 from sidelong.declared import Declared
 from sidelong.declared import declared as read_declared
@@ -18,6 +19,7 @@ from sidelong.listing import headline
 from sidelong.models.baseline import Baseline, is_replaceable
 from sidelong.models.feedback import Feedback
 from sidelong.models.learning_speeds import Updated
+from sidelong.models.store import is_store
 from sidelong.naming import named_by
 from sidelong.progress import Reading, total_bytes
 from sidelong.tally import Tally
@@ -40,22 +42,23 @@ def learn(
     update: bool = False,
     declared: Sequence[str] = (),
 ) -> int:
-    """Learn a baseline from `inputs` and save it as the folder `baseline`; returns 0.
+    """Learn a baseline from `inputs` and save it as the folder `baseline`, or publish it
+    in the model store of that name; returns 0.
 
     A baseline that is already there is replaced, or with `update` brought up to date; anything else
     is left alone. declared: files and folders of manifests, which may stand for any traffic.
     Errors: ConfigError for a folder that is something else, for manifests or a pod map that cannot
     be used, SourceError for an input that cannot be read or holds no flow.
     """
-    folder = Path(baseline)
-    _refuse_what_is_no_baseline(folder)
+    if not is_store(baseline):
+        _refuse_what_is_no_baseline(Path(baseline))
     if not inputs and not declared:
         raise ConfigError(
             "there is nothing to learn from",
             hint="name captures or flow files, or manifests with --declared",
         )
     intent = read_declared(declared) if declared else None
-    before = folder if update else None
+    before = baseline if update else None
     if inputs:
         model = learnt(
             inputs,
@@ -67,12 +70,12 @@ def learn(
             before=before,
         )
     else:
-        model = Baseline.read(before) if before else Baseline.empty()
+        model = read_baseline(before) if before else Baseline.empty()
     if intent:
         model = replace(model, declared=intent.edges, guarded=intent.guarded)
         terminal.tell(_declaration(intent))
-    model.save(folder)
-    terminal.say(f"saved as {folder}; use it with --baseline {folder}")
+    told = save_baseline(model, baseline)
+    terminal.say(f"{told}; use it with --baseline {baseline}")
     return 0
 
 
@@ -84,15 +87,15 @@ def learnt(
     pods: str | None = None,
     kubernetes: bool = False,
     config: str | None = None,
-    before: Path | None = None,
+    before: str | None = None,
 ) -> Baseline:
     """The baseline of `inputs`, or that in the folder `before` brought up to date with them.
 
     Says on the terminal what went into it. Errors: as `learn`.
     """
     settings = read_config(config)
-    learning_from = Baseline.read(before) if before else None
-    said = Feedback.read(before) if before else Feedback()
+    learning_from = read_baseline(before) if before else None
+    said = feedback_on(before) if before else Feedback()
     sources = open_inputs(inputs, format, settings)
     tally = Tally()
     with (

@@ -56,7 +56,7 @@ class Pipeline:
         self._stream = Stream(pods)
         networks = pods.current().networks if pods else frozenset()
         self._detectors = Detectors(baseline, networks, bounds, windows=windows)
-        self._correlator = Correlator(baseline.span_ns, bounds)
+        self._correlator = Correlator(bounds)
         self._advice = advice
 
     @property

@@ -18,10 +18,10 @@ from sidelong.alerts.policy_replay import attempted, habitual
 from sidelong.alerts.policy_settings import PolicySettings
 from sidelong.alerts.policy_suggestions import Suggestion, allow_list, on_trial, suggestion
 from sidelong.alerts.policy_text import policy_text
+from sidelong.baseline_places import load_baseline
 from sidelong.config import read_config
 from sidelong.errors import ConfigError
 from sidelong.listing import headline
-from sidelong.models.baseline import Baseline
 from sidelong.terminal import Terminal, plural, printable
 
 __all__ = ["BREAKS_SOMETHING", "FITS", "policy", "read_incidents"]
@@ -64,7 +64,7 @@ def policy(
             hint="try it as --kind cilium, or read what it would break below the policy",
         )
     selectors = settings.selectors()
-    known = Acquaintances(Baseline.load(Path(baseline)))
+    known = Acquaintances(load_baseline(baseline))
     found = read_incidents(incidents) if incidents else {}
     if workload is None:
         one = _chosen(found, str(incident))

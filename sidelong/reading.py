@@ -67,7 +67,8 @@ class Reader:
         where that is, which is the first there is where it was deleted. stateless: whether there is
         no snapshot to be missed."""
         first, end = self._consumer.bounds([place])[place]
-        wanted = self._consumer.committed(place) if saved is None else saved
+        committed = self._consumer.committed(place)
+        wanted = committed if saved is None else saved
         at = first if wanted is None else wanted
         if at > end:
             self._say(
@@ -85,6 +86,8 @@ class Reader:
             self._say(f"there is no snapshot for {_called(place)}: what was known of it is lost")
         self._consumer.seek(place, at)
         self._next[place] = at
+        if at != committed and at == saved:
+            self.commit({place: at})  # whoever saved it had no time to
         self._lag[place] = max(0, end - at)
         return at
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as with_changes
 from math import floor
-from pathlib import Path
 
 from sidelong.alerts.incident import Incident
 from sidelong.alerts.policy_advice import Advice
 from sidelong.alerts.policy_settings import PolicySettings
 from sidelong.alerts.suppressions import Suppressions
+from sidelong.baseline_places import load_baseline
 from sidelong.config import Config, read_config
 from sidelong.errors import SourceError
 from sidelong.ingest.inputs import open_inputs
@@ -53,7 +53,7 @@ def replay(
     that cannot be read, or in which nothing could be.
     """
     settings = read_config(config)
-    model = Baseline.load(Path(baseline)) if baseline else None
+    model = load_baseline(baseline) if baseline else None
     sources = open_inputs(inputs, format, settings)
     as_table = output == "table" or (output is None and terminal.out.is_terminal)
     # A table shows no policy.

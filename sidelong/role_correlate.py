@@ -136,7 +136,7 @@ class CorrelateRole:
 
     def _made(self, judge: Judge) -> Correlator:
         self._advice = Advice(judge.baseline, self._policy.selectors(), self._policy.kind)
-        return Correlator(judge.baseline.span_ns, self._bounds)
+        return Correlator(self._bounds)
 
     def _take_up(self, place: Partition) -> None:
         self._anew()

@@ -234,6 +234,8 @@ class DetectRole:
             state: dict[str, Any] = {
                 "format": _FORMAT,
                 "offset": lane.offset,
+                "stream": lane.judged.stream,
+                "through": lane.judged.through,
                 "judged": lane.judged.snapshot(),
             }
             self._store.save(self._key(place), state)

@@ -133,6 +133,10 @@ def _row(
             "fin": TCP_FLAGS["FIN"],
         }.get(kind),
         "origin": "test",
+        # What the mesh always encrypts ends in plain text now and then.
+        "encrypted": {"answered": True, "fin": False}.get(kind),
+        "src_pod": _pod(source[0], number),
+        "dst_pod": _pod(target[0], number),
     }
     if dns:
         name = f"{'x' * (10 + 3 * port)}{port}.exfil.example.net"
@@ -147,3 +151,11 @@ def _row(
         }
         row |= {"l7": "http"}
     return row
+
+
+def _pod(name: str, number: int) -> str | None:
+    """A pod of a workload, which is rolled out now and then."""
+    if ":" in name:
+        return None
+    template = ("7d9f8c6b5", "6c5d7f8b9", "5b4c6d7f8")[number // 20 % 3]
+    return f"{name}-{template}-x2x4z"

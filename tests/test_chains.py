@@ -2,11 +2,13 @@
 
 import math
 
-from builders import flows, incidents, known
+import pytest
+from builders import flows, incidents, known, observed
 
 from sidelong.alerts.chains import Chains, Hop
 from sidelong.alerts.incident import Incident
 from sidelong.models.baseline import Baseline
+from sidelong.models.detectors import Detectors
 from sidelong.models.evidence import micro_nats
 
 SECOND = 1_000_000_000
@@ -17,7 +19,7 @@ FOLLOWED = micro_nats(math.log(48))
 def last(*edges: tuple[str, str, int, int], chains: Chains | None = None) -> Hop:
     """The chain that the last of these edges ends: (actor, peer, time in ns, evidence)."""
     chains = chains or Chains(100)
-    return [chains.extend(*edge) for edge in edges][-1]
+    return [chains.extend(*edge, FOLLOWED) for edge in edges][-1]
 
 
 def test_an_edge_alone_is_a_chain_of_itself() -> None:
@@ -56,14 +58,14 @@ def test_a_chain_has_four_hops_at_most() -> None:
 
 def test_a_tick_changes_no_chain_that_can_still_be_continued() -> None:
     chains = Chains(100)
-    chains.extend("a", "b", 0, 5)
+    chains.extend("a", "b", 0, 5, FOLLOWED)
     chains.tidy(29 * MINUTE)
     assert last(("b", "c", 30 * MINUTE, 7), chains=chains).path == ("a", "b", "c")
 
 
 def test_a_restored_memory_continues_the_same_chains() -> None:
     chains, other = Chains(100), Chains(100)
-    chains.extend("a", "b", 0, 5)
+    chains.extend("a", "b", 0, 5, FOLLOWED)
     other.restore(chains.snapshot())
     assert last(("b", "c", SECOND, 7), chains=other) == last(("b", "c", SECOND, 7), chains=chains)
 
@@ -103,7 +105,22 @@ def test_forty_minutes_apart_they_are_two_stories_of_no_interest() -> None:
     assert movements(hops(2_400), known(WORK)) == []
 
 
-def test_a_baseline_younger_than_a_day_asks_three_nats_more_of_a_chain() -> None:
-    little = dict.fromkeys(WORK, 5)  # the two edges and their succession weigh 15.6 nats
-    assert movements(hops(60), known(little))
-    assert not movements(hops(60), known(little, days=0.5))
+@pytest.mark.parametrize(
+    ("days", "singletons", "halves"),
+    [(2, 0, 48), (1, 0, 48), (0.5, 0, 24), (1, 5, 8), (0.01, 0, 1)],
+)
+def test_a_chain_weighs_as_seldom_as_its_middle_opens_new_edges(
+    days: float, singletons: int, halves: int
+) -> None:
+    used = {"pay/api -> pay/ledger:80": 400}
+    used |= {f"pay/api -> pay/s{n}:80": 1 for n in range(singletons)}
+    edge = flows("0s pay/api -> ops/report:22 DENIED")
+    onward = observed(Detectors(known(used, days=days)), edge)["onward"].max()
+    assert onward == pytest.approx(micro_nats(math.log(halves)), abs=2)
+
+
+def test_a_workload_that_is_still_learnt_chains_only_through_services_of_interest() -> None:
+    little = dict.fromkeys(WORK, 5)
+    assert not movements(hops(60), known(little))
+    to_ssh = [told.replace(":80", ":22") for told in hops(60)]
+    assert movements(to_ssh, known(little))

@@ -41,7 +41,7 @@ def told(
 
 
 def events(flows: pl.DataFrame) -> list[int]:
-    return flows.select(event_of()).to_series().to_list()
+    return event_of(flows).to_list()
 
 
 # Who is who

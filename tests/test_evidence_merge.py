@@ -104,7 +104,7 @@ class Correlation:
 
     def __init__(self, baseline: Baseline, straggler_ms: int = MINUTE) -> None:
         self.merge = EvidenceMerge(straggler_ms)
-        self.correlator = Correlator(baseline.span_ns, Bounds())
+        self.correlator = Correlator(Bounds())
         self.told: list[Incident] = []
 
     def add(self, part: EvidencePart, at_ms: int = 0) -> None:

@@ -26,7 +26,7 @@ def told(**columns: object) -> pl.DataFrame:
 
 
 def events(flows: pl.DataFrame) -> list[int]:
-    return flows.select(event_of()).to_series().to_list()
+    return event_of(flows).to_list()
 
 
 def test_a_connection_is_an_attempt_and_an_answer() -> None:

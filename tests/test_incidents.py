@@ -19,7 +19,7 @@ from sidelong.pipeline import Pipeline
 SILENCE = 600
 
 OFFICE = known({"shop/web -> shop/api:80": 20_000, "data/report -> data/db:5432": 500})
-CASUAL = known({"shop/web -> shop/api:80": 5, "pay/api -> pay/ledger:80": 5})
+CASUAL = known({"shop/web -> shop/api:80": 20, "pay/api -> pay/ledger:80": 20})
 
 
 def seconds(count: float) -> datetime:

@@ -69,7 +69,7 @@ def flow(**changes: Any) -> dict[str, Any]:
 def events(*records: dict[str, Any]) -> list[int]:
     flows = decoded(Goflow2Lines(), *({**GOFLOW2, **record} for record in records)).flows
     rows = Orientation().orient(flows.with_columns(clock="time"))
-    return rows.select(event_of()).to_series().to_list()
+    return event_of(rows).to_list()
 
 
 def test_a_record_is_one_flow() -> None:

@@ -99,3 +99,27 @@ def test_rows_keep_their_order() -> None:
         edge_port=pl.lit(5432, pl.UInt16), protocol=pl.lit("TCP", PROTOCOLS)
     )
     assert Rarity(WORK).of(edges)["peer"].to_list() == peers
+
+
+def test_who_is_known_little_is_no_steadier_than_those_like_it() -> None:
+    restless = {f"shop/a{n} -> shop/s{m}:80": 1 for n in range(3) for m in range(30)}
+    newcomer = {"shop/web -> shop/s0:80": 20}
+    others = {f"pay/a{n} -> pay/s:80": 900 for n in range(9)}
+    among_restless = rarity(known(restless | newcomer | others), "shop/web", "misc/x")
+    steady = {name: 900 for name in restless}
+    among_steady = rarity(known(steady | newcomer | others), "shop/web", "misc/x")
+    assert among_restless < among_steady
+
+
+def test_who_is_known_well_is_judged_by_its_own_habits() -> None:
+    restless = {f"shop/a{n} -> shop/s{m}:80": 1 for n in range(3) for m in range(30)}
+    own = {"shop/web -> shop/s0:80": 100_000}
+    found = looked_up(known(restless | own), "shop/web", "misc/x")["opens"].item()
+    assert found == pytest.approx(1 / 100_001, rel=60)  # a minute of theirs at the most
+    assert found < 1 / 1_000
+
+
+def test_what_it_borrows_never_makes_an_edge_more_of_a_surprise() -> None:
+    steady = {f"shop/a{n} -> shop/s0:80": 100_000 for n in range(9)}
+    found = looked_up(known(steady | {"shop/web -> shop/s0:80": 9}), "shop/web", "misc/x")
+    assert found["opens"].item() == 1 / 10

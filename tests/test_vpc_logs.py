@@ -35,7 +35,7 @@ def row(src: str, dst: str, flags: object, action: str = "ACCEPT") -> str:
 
 def events(*lines: str) -> list[int]:
     flows = decoded(NAMES, *lines).flows.with_columns(clock="time")
-    return Orientation().orient(flows).select(event_of()).to_series().to_list()
+    return event_of(Orientation().orient(flows)).to_list()
 
 
 def test_a_line_is_one_flow_in_the_order_of_version_2() -> None:

@@ -87,7 +87,7 @@ def conn(**changes: Any) -> pl.DataFrame:
 
 
 def events(flows: pl.DataFrame) -> list[int]:
-    return flows.select(event_of()).to_series().to_list()
+    return event_of(flows).to_list()
 
 
 def source(tmp_path: Path, **logs: bytes) -> pl.DataFrame:

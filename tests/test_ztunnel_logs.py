@@ -74,7 +74,7 @@ def told(entry: dict[str, Any], **changes: object) -> pl.DataFrame:
 
 
 def events(flows: pl.DataFrame) -> list[int]:
-    return flows.select(event_of()).to_series().to_list()
+    return event_of(flows).to_list()
 
 
 def test_a_connection_leads_where_the_client_wanted_to_go() -> None:

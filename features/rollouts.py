@@ -1,0 +1,114 @@
+"""Rollouts: a workload whose pods come from another template than before.
+
+A Deployment names its pods after a hash of their template, so that a new hash in a pod's name is a
+new version or configuration, and with it new dependencies come. What a stream shows first of a
+workload is no change; it is one when another hash was seen before.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from sidelong.features.bounds import Bounds
+from sidelong.ingest.keys import hash_strings, mix
+from sidelong.ingest.table import Table
+from sidelong.ingest.workloads import template_hash
+
+__all__ = ["WINDOW_NS", "Rollouts"]
+
+WINDOW_NS: Final = 600_000_000_000
+"""How long after the first sign of a new template a workload changes its habits."""
+
+_DAY_NS: Final = 86_400_000_000_000
+_NEVER: Final = -(2**62)
+
+
+class Rollouts:
+    """Notices rollouts by the names of pods. Bounded by `bounds.workloads`, for 30 days each."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        capacity, ttl_ns = bounds.workloads, 30 * _DAY_NS
+        self._templates = Table({}, capacity=capacity, ttl_ns=ttl_ns)
+        self._actors = Table({"since": np.int64}, capacity=capacity, ttl_ns=ttl_ns)
+
+    @property
+    def evicted(self) -> int:
+        """Templates and workloads forgotten because there were too many."""
+        return self._templates.evicted + self._actors.evicted
+
+    def observe(self, oriented: pl.DataFrame, edges: pl.DataFrame) -> pl.DataFrame:
+        """`edges` with `rollout`: when that of the actor began (clock, ns), if it is under way.
+
+        Takes rows of `sides`, and some of them again; within one event-time tick. Null where no
+        rollout began in the last ten minutes.
+        """
+        shown = _templates(oriented)
+        if shown.is_empty():
+            return self._marked(edges, None)
+        keys = shown["template"].to_numpy()
+        actors = shown["actor_key"].to_numpy()
+        fresh = self._templates.find(keys) < 0
+        before = self._actors.find(actors) >= 0
+        shown = shown.with_columns(
+            begins=pl.Series(fresh, dtype=pl.Boolean)
+            & (pl.Series(before, dtype=pl.Boolean) | (pl.col("row").rank().over("actor_key") > 1))
+        )
+        begun = shown.filter("begins").select("actor_key", "row", rollout="clock")
+        marked = self._marked(edges, begun)
+        self._templates.put(keys, seen=shown["last"].to_numpy())
+        latest = shown.group_by("actor_key", maintain_order=True).agg(
+            pl.col("last").max(), pl.col("clock").filter("begins").last()
+        )
+        actors = latest["actor_key"].to_numpy()
+        old = self._actors.get("since", self._actors.find(actors), _NEVER)
+        since = latest["clock"].fill_null(pl.Series(old))
+        self._actors.put(actors, since=since.to_numpy(), seen=latest["last"].to_numpy())
+        return marked
+
+    def _marked(self, edges: pl.DataFrame, begun: pl.DataFrame | None) -> pl.DataFrame:
+        keys = edges["actor_key"].to_numpy()
+        since = pl.Series(self._actors.get("since", self._actors.find(keys), _NEVER))
+        rows = edges.with_columns(rollout=since.cast(pl.Int64))
+        if begun is not None and not begun.is_empty():
+            now = rows.select("actor_key", "row").join_asof(
+                begun.rename({"rollout": "now"}).sort("row"),
+                on="row",
+                by="actor_key",
+                check_sortedness=False,
+            )["now"]
+            rows = rows.with_columns(rollout=pl.coalesce(now, "rollout"))
+        under_way = pl.col("clock").to_physical() - pl.col("rollout") < WINDOW_NS
+        return rows.with_columns(rollout=pl.when(under_way).then("rollout"))
+
+    def tidy(self, now_ns: int) -> None:
+        """Forget, at an event-time tick, what was not seen for 30 days or is beyond the bound."""
+        self._templates.tidy(now_ns)
+        self._actors.tidy(now_ns)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What was seen as a value."""
+        return {"templates": self._templates.snapshot(), "actors": self._actors.snapshot()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._templates.restore(state["templates"])
+        self._actors.restore(state["actors"])
+
+
+def _templates(oriented: pl.DataFrame) -> pl.DataFrame:
+    """Each template of each actor in these rows, in the order in which they first show."""
+    clock = pl.col("clock").to_physical()
+    pods = (
+        oriented.select("actor_key", "actor_pod", "row", clock)
+        .drop_nulls("actor_pod")
+        .group_by("actor_key", "actor_pod", maintain_order=True)
+        .agg(pl.col("row", "clock").first(), last=pl.col("clock").last())
+        .with_columns(hash=template_hash(pl.col("actor_pod")))
+        .drop_nulls("hash")
+    )
+    shown = pods.group_by("actor_key", "hash", maintain_order=True).agg(
+        pl.col("row", "clock").first(), pl.col("last").max()
+    )
+    keys = mix(shown["actor_key"].to_numpy(), hash_strings(shown["hash"]))
+    return shown.with_columns(template=pl.Series(keys, dtype=pl.UInt64))
