@@ -28,7 +28,6 @@ __all__ = [
     "DnsExfiltrationDetector",
     "bucket_level",
     "name_keys",
-    "new_bytes",
 ]
 
 _WEEK_NS: Final = 7 * 86_400_000_000_000
@@ -50,19 +49,6 @@ def name_keys(lookups: pl.DataFrame) -> np.typing.NDArray[np.uint64]:
 def bucket_level(level: pl.Expr) -> pl.Expr:
     """The bucket behind an evidence level, in thousandths of a byte, where no allowance applied."""
     return level * (ALERT_BYTES * SCALE) // ALERT
-
-
-def new_bytes() -> pl.Expr:
-    """How much a never-seen name says: its text below the domain, or the address it spells."""
-    text = pl.col("subdomain")
-    return (
-        pl.when(text.str.contains(_IPV6_LABELS))
-        .then(16 + text.str.replace(_IPV6_LABELS, "").str.len_bytes())
-        .when(text.str.contains(_IPV4_LABELS))
-        .then(4 + text.str.replace(_IPV4_LABELS, "").str.len_bytes())
-        .otherwise(text.str.len_bytes())
-        .cast(pl.Int64)
-    )
 
 
 class DnsExfiltrationDetector:
@@ -103,7 +89,7 @@ class DnsExfiltrationDetector:
         rows = rows.unique("key", keep="first", maintain_order=True)
         self._names.put(rows["key"].to_numpy(), seen=rows["time"].to_physical().to_numpy())
         doubled = pl.col("dns_type").is_in(_TUNNEL_TYPES).fill_null(False)
-        rows = rows.with_columns(bytes=new_bytes()).with_columns(
+        rows = rows.with_columns(bytes=self._new_bytes(rows)).with_columns(
             charge=pl.col("bytes") * pl.when(doubled).then(2 * SCALE).otherwise(SCALE),
             group=pl.Series(hash_columns(rows, ["actor", "domain"]), dtype=pl.UInt64),
         )
@@ -134,6 +120,39 @@ class DnsExfiltrationDetector:
                 level=pl.col("filled") * ALERT // pl.col("limit"),
             ).with_columns(decisive=crosses(pl.col("level"), pl.col("log_evidence")))
         )
+
+    def _new_bytes(self, rows: pl.DataFrame) -> pl.Series:
+        """How much each name says that its actor never said before: its text below the domain.
+
+        Of a name that spells an address, the address, and what follows it (`.zen` of a blacklist)
+        the first time.
+        """
+        text = pl.col("subdomain")
+        spelt = rows.select(
+            address=pl.when(text.str.contains(_IPV6_LABELS))
+            .then(16)
+            .when(text.str.contains(_IPV4_LABELS))
+            .then(4)
+            .cast(pl.Int64),
+            whole=text.str.len_bytes().cast(pl.Int64),
+        )
+        said, addressed = spelt["whole"], spelt["address"].is_not_null()
+        if not addressed.any():
+            return said
+        # The key that came along is that of the whole name.
+        rests = rows.filter(addressed).with_columns(
+            subdomain=text.str.replace(_IPV6_LABELS, "").str.replace(_IPV4_LABELS, "")
+        )
+        rests = rests.drop("subdomain_key", strict=False)
+        keys = name_keys(rests)
+        first = np.zeros(rests.height, np.bool_)
+        first[np.unique(keys, return_index=True)[1]] = True
+        first &= self._names.find(keys) < 0
+        self._names.put(keys[first], seen=rests.filter(first)["time"].to_physical().to_numpy())
+        rest = rests["subdomain"].str.len_bytes().cast(pl.Int64).to_numpy() * first
+        charge = said.to_numpy().copy()
+        charge[addressed.to_numpy()] = spelt["address"].drop_nulls().to_numpy() + rest
+        return pl.Series(charge, dtype=pl.Int64)
 
     def tidy(self, now_ns: int) -> None:
         """Forget at an event-time tick what is old or beyond the bounds."""

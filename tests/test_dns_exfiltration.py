@@ -1,6 +1,7 @@
 """DNS exfiltration: what is charged, what is free, and when it is too much."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import polars as pl
 import pytest
@@ -10,7 +11,6 @@ from sidelong.alerts.incident import Incident
 from sidelong.features.names import NO_ZONE
 from sidelong.models.baseline import DOMAINS_SCHEMA, Baseline
 from sidelong.models.detectors import Detectors
-from sidelong.models.dns_exfiltration import new_bytes
 
 
 def names(count: int, *, size: int = 64, zone: str = "t.example.net", start: int = 0) -> list[str]:
@@ -189,6 +189,18 @@ def test_a_site_with_a_few_hosts_can_be_asked_for_all_day() -> None:
     assert alarms_after(lookups("a/x", asked, gap_seconds=40)) is None
 
 
-def test_a_blacklist_name_costs_the_address_and_the_list_s_own_name() -> None:
-    names = pl.DataFrame({"subdomain": ["4.3.2.1.zen", "4.3.2.1", "zen", "20.172"]})
-    assert names.select(new_bytes()).to_series().to_list() == [7, 4, 3, 4]
+def test_a_blacklist_name_costs_the_address_and_once_the_list_s_own_name() -> None:
+    asked = ["4.3.2.1.zen.spamhaus.org", "5.3.2.1.zen.spamhaus.org", "4.3.2.1.pbl.spamhaus.org"]
+    assert charged(*asked) == [4 + 3, 4, 4 + 3]
+    assert charged("4.3.2.1.example.net", "20.172.example.net") == [4, 4]
+
+
+def test_what_follows_an_address_is_free_in_whatever_batch_it_came_first() -> None:
+    detectors = Detectors(Baseline.empty())
+    first, second = (
+        lookups("a/x", [f"{n}.3.2.1.zen.spamhaus.org"]).with_columns(
+            (pl.col("time") + timedelta(seconds=n)).dt.cast_time_unit("ns")
+        )
+        for n in (1, 2)
+    )
+    assert [observed(detectors, one)["bytes"].to_list() for one in (first, second)] == [[7], [4]]
