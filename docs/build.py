@@ -1,7 +1,7 @@
 """Writes the pages that follow from the program, and checks every link between pages.
 
 docs/cli.md is the help of each command, docs/configuration.md the settings of each section,
-docs/features.md the features of windows.
+docs/features.md the features of windows, docs/metrics.md what the service measures.
 
 python docs/build.py            write the pages, then check links
 python docs/build.py --check    change nothing, fail if a page is stale or a link is broken
@@ -21,10 +21,19 @@ import msgspec
 
 from sidelong.cli import cli
 from sidelong.config import Config
+from sidelong.config_environment import PREFIX
 from sidelong.features.catalogue import CATALOGUE, KEYS, SCOPES
 from sidelong.ingest.secret import Secret
+from sidelong.measures import BUCKETS, GROUPS, Measure
 
-__all__ = ["broken_links", "cli_page", "configuration_page", "features_page", "with_incidents"]
+__all__ = [
+    "broken_links",
+    "cli_page",
+    "configuration_page",
+    "features_page",
+    "metrics_page",
+    "with_incidents",
+]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
@@ -44,6 +53,24 @@ Written by `make docs` from the settings themselves; a test fails when it is sta
 Commands that read flows take `--config FILE`, a TOML file. Every section may be left out, and so
 may every key of one; a key that nobody knows is an error. Paths are relative to the working
 directory. No secret stands in the file: it is a file or a variable that is named there.
+
+`sidelong config show --defaults` prints all of this as a file to begin with, `sidelong config
+check FILE` says all that is wrong with one.
+
+The environment takes the place of the file, key by key: `{prefix}SECTION__KEY`, such as
+`{prefix}KAFKA__SERVERS=kafka:9092` or `{prefix}KAFKA__SASL__PASSWORD__FILE=/run/secrets/kafka`. Two
+underscores lead one table deeper. A value is written as in TOML or as plain text, a list of texts
+also as `a, b`. What is in lists, such as receivers, is set in a file only.
+"""
+_METRICS: Final = """\
+# Metrics
+
+Written by `make docs` from sidelong/measures.py; a test fails when it is stale.
+
+`GET /metrics` at `listen` of [service] has these, in Prometheus' text format. `role` is one of
+collect, normalise, detect, correlate and deliver, or alone for a service without Kafka. Counters
+begin at zero with the process and go on over restarts of a role. Besides there are the usual
+`process_...` of Prometheus' client, such as `process_resident_memory_bytes`.
 """
 _FEATURES: Final = """\
 # Features of windows
@@ -99,7 +126,23 @@ def configuration_page() -> str:
     """The page: every section with what its keys mean, their types and their defaults."""
     hints = get_type_hints(Config)
     sections = [section for name in Config.__struct_fields__ for section in _of(name, hints[name])]
-    return "\n".join([_SETTINGS, *sections])
+    return "\n".join([_SETTINGS.format(prefix=PREFIX), *sections])
+
+
+def metrics_page() -> str:
+    """The page: every measure with its type, its labels and its meaning."""
+    bounds = ", ".join(f"{bound:g}" for bound in BUCKETS)
+    closing = f"Histograms have bounds at {bounds} seconds.\n"
+    return "\n".join([_METRICS, *(_measures(*group) for group in GROUPS.items()), closing])
+
+
+def _measures(title: str, measures: tuple[Measure, ...]) -> str:
+    rows = [
+        f"| `{one.metric}` | {one.kind} | {', '.join(one.labels)} | {one.meaning} |"
+        for one in measures
+    ]
+    head = ["| name | type | labels | meaning |", "|---|---|---|---|"]
+    return "\n".join([f"## {title}", "", *head, *rows, ""])
 
 
 def _of(name: str, hint: object) -> Iterator[str]:
@@ -235,6 +278,7 @@ def main(arguments: list[str]) -> int:
         DOCS / "cli.md": cli_page(),
         DOCS / "configuration.md": configuration_page(),
         DOCS / "features.md": features_page(),
+        DOCS / "metrics.md": metrics_page(),
     }
     if arguments == ["--check"]:
         problems = [

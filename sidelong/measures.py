@@ -6,7 +6,7 @@ follow Prometheus' conventions: base units, counters that end in `_total`.
 
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["BUCKETS", "MEASURES", "PREFIX", "Measure"]
+__all__ = ["BUCKETS", "GROUPS", "MEASURES", "PREFIX", "Measure"]
 
 PREFIX: Final = "sidelong_"
 
@@ -126,4 +126,13 @@ _PROCESS: Final = (
     _gauge("build", "1; its label says which version this is.", ("version",), "build_info"),
 )
 
-MEASURES: Final = (*_READ, *_UNSEEN, *_WORK, *_TOLD, *_PROCESS)
+GROUPS: Final = {
+    "What is read": _READ,
+    "What is not seen": _UNSEEN,
+    "What comes of it": _WORK,
+    "What is told": _TOLD,
+    "The process": _PROCESS,
+}
+"""All measures, by what they are about."""
+
+MEASURES: Final = tuple(measure for group in GROUPS.values() for measure in group)
