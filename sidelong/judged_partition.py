@@ -22,7 +22,7 @@ _NO_PULSE: Final = PULSE_SCHEMA.to_frame()
 
 
 class StretchOfPartition(Protocol):
-    """A stretch of the stream, as far as it belongs to one partition; see `Stretch`."""
+    """A stretch of the stream, as far as it belongs to one partition; see `StretchMessage`."""
 
     @property
     def stream(self) -> str: ...
@@ -40,6 +40,8 @@ class StretchOfPartition(Protocol):
     def pulse(self) -> pl.DataFrame: ...
     @property
     def flows(self) -> pl.DataFrame: ...
+    @property
+    def at(self) -> int | None: ...
 
 
 class _Piece(NamedTuple):

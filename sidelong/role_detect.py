@@ -197,6 +197,9 @@ class DetectRole:
                 where = f"{record.topic}, partition {record.partition}, offset {record.offset}"
                 self._say(f"a message is damaged and left out ({where}): {error}")
                 continue
+            if stretch.at not in (None, record.offset):
+                self._counters["duplicates"] += 1  # of a writer that had been replaced already
+                continue
             held.append(stretch)
             rows += stretch.flows.height
             if rows >= _MOST_ROWS:

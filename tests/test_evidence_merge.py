@@ -51,6 +51,7 @@ class Sent(NamedTuple):
     tick_ns: int | None
     pulse: pl.DataFrame
     flows: pl.DataFrame
+    at: int | None = None
 
 
 @pytest.fixture(scope="module")
