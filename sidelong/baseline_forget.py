@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from sidelong.baseline_places import feedback_on, read_baseline, save_baseline
 from sidelong.errors import ConfigError
-from sidelong.models.baseline import Baseline
-from sidelong.models.feedback import Feedback
 from sidelong.models.forgetting import Subject
 from sidelong.terminal import Terminal, plural
 
@@ -25,12 +24,18 @@ _LONGEST: Final = 1_000
 def forget(
     subject: str, *, terminal: Terminal, baseline: str, why: str = "", by: str | None = None
 ) -> int:
-    """Save a baseline without something; returns 0.
+    """Save a baseline without something, in a store as a new version; returns 0.
 
-    Errors: ConfigError for a baseline that cannot be used, or that knows nothing of the subject.
+    Errors: ConfigError for a baseline that cannot be used, that knows nothing of the subject, or
+    beside which no history can be kept, as in an object store.
     """
+    if "://" in baseline:
+        raise ConfigError(
+            "a baseline at a URL cannot keep a history of what was forgotten",
+            hint="forget it in the folder or local store that the baseline is published from",
+        )
     folder = Path(baseline)
-    learnt, said = Baseline.read(folder), Feedback.read(folder)
+    learnt, said = read_baseline(baseline), feedback_on(baseline)
     forgotten = Subject.of(subject).forget(learnt, said)
     parts = [
         plural(count, thing)
@@ -57,7 +62,7 @@ def forget(
     }
     # The trail first: what is gone without a word could not be traced.
     _append(folder / HISTORY, entry)
-    forgotten.baseline.save(folder)
+    save_baseline(forgotten.baseline, baseline)
     if forgotten.feedback != said:
         forgotten.feedback.save(folder)
     terminal.say(f"forgotten: {', '.join(parts)}; it counts from the next start on")

@@ -11,6 +11,7 @@ from builders import flows, known, learnt, lookups
 from sidelong.cli import run
 from sidelong.models.baseline import Baseline
 from sidelong.models.feedback import Allowance, Edge, Feedback
+from sidelong.models.store import ModelStore
 
 Captured = pytest.CaptureFixture[str]
 
@@ -138,6 +139,21 @@ def test_what_people_said_of_it_is_forgotten_too(shop: str) -> None:
     left = Feedback.read(Path(shop))
     assert [one.actor for one in left.known_edges] == ["shop/api"]
     assert left.allowed_domains == ()
+
+
+def test_a_store_forgets_by_a_new_version(shop: str, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    store = ModelStore(str(folder))
+    before = store.publish(Baseline.load(Path(shop)))
+    assert run(["baseline", "forget", "shop/api", "--baseline", str(folder)]) == 0
+    assert store.latest() != before
+    assert set(store.load().workloads["actor"]) == {"shop/web"}
+    assert (folder / "history.jsonl").is_file()
+
+
+def test_an_object_store_keeps_no_history_and_forgets_nothing(capsys: Captured) -> None:
+    assert run(["baseline", "forget", "shop/api", "--baseline", "s3://models"]) == 2
+    assert "cannot keep a history" in capsys.readouterr().err
 
 
 def test_what_is_not_known_cannot_be_forgotten(shop: str, capsys: Captured) -> None:
