@@ -93,6 +93,7 @@ class PartitionSource:
         self._first: Final = first
         self._end: Final = end
         self._letters: Final = letters
+        self._most_records = _MOST_RECORDS
         self._closed: Final = threading.Event()
         self._counts: Final[dict[str, int]] = dict.fromkeys(
             ("received", "bytes", "dead_letters", "passed", "deleted", "reconnects"), 0
@@ -173,8 +174,10 @@ class PartitionSource:
         gather = _FOLLOWED_SECONDS if self._end is None else _GATHER_SECONDS
         ends = time.monotonic() + gather
         wait = _IDLE_SECONDS
-        while len(records) < _MOST_RECORDS and size < _MOST_BYTES and not self._closed.is_set():
-            polled = consumer.poll(wait, _MOST_RECORDS - len(records))
+        while (
+            len(records) < self._most_records and size < _MOST_BYTES and not self._closed.is_set()
+        ):
+            polled = consumer.poll(wait, self._most_records - len(records))
             fresh = polled.records.get(self._place, [])
             records += fresh
             size += sum(len(record.value or b"") for record in fresh)
