@@ -2,6 +2,8 @@
 
 - Asked to connect, it tries for as long as it may and then says that time went by, whether the
   password is wrong or the machine is off.
+- What a broker says before it closes the connection, such as why, is dropped when both come at
+  once.
 - Sockets that do not connect are left to the garbage collector.
 - A member of a group whose name another process took goes on reading as if nothing was.
 """
@@ -57,6 +59,17 @@ class Network(KafkaConnectionManager):  # type: ignore[misc]  # the library has 
         if not self.bootstrapped:
             connection.init_future.add_errback(self._remember)
         return connection
+
+    async def _build_transport(self, *given: Any, **named: Any) -> Any:
+        transport: Any = await super()._build_transport(*given, **named)
+        receive = transport._sock_recv
+
+        def received() -> tuple[bytes, Exception | None]:
+            data, error = receive()
+            return data, None if data else error  # the end comes again when it is asked for
+
+        transport._sock_recv = received
+        return transport
 
     def _remember(self, error: BaseException) -> None:
         self.failure = error

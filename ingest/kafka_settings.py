@@ -44,7 +44,8 @@ class KafkaSasl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     mechanism: how it is told. username, password: for PLAIN and SCRAM. token: for OAUTHBEARER, read
     again for each connection, so that a renewed one is used. token_url, client_id, client_secret,
     scope: instead of a token, where one is got with a client's credentials (RFC 6749, section 4.4);
-    it is renewed before it expires.
+    it is renewed before it expires. token_ca: file of the certificates that are trusted there, else
+    those of the system.
     """
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
@@ -55,6 +56,7 @@ class KafkaSasl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     client_id: str = ""
     client_secret: Secret | None = None
     scope: str = ""
+    token_ca: str | None = None
 
     def __post_init__(self) -> None:
         if self.mechanism != "OAUTHBEARER":

@@ -27,21 +27,11 @@ class _Answer(msgspec.Struct):
 
 
 class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # the library has no types
-    """Gives a valid token for each new connection; called on the threads of clients.
+    """Gives a valid token for each new connection; called on the threads of clients."""
 
-    pool: for HTTPS to `token_url`, one that trusts other certificates than the system's in tests.
-    """
-
-    def __init__(
-        self,
-        sasl: KafkaSasl,
-        *,
-        pool: urllib3.PoolManager | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, sasl: KafkaSasl, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._sasl: Final = sasl
-        self._pool: Final = pool
         self._clock: Final = clock
         self._lock: Final = threading.Lock()
         self._token = ""
@@ -66,28 +56,23 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # the library has no
         if self._sasl.scope:
             fields["scope"] = self._sasl.scope
         credentials = urllib3.make_headers(basic_auth=f"{self._sasl.client_id}:{secret}")
-        pool = self._pool or urllib3.PoolManager(num_pools=1)
         try:
-            answer = pool.request(
-                "POST",
-                self._sasl.token_url,
-                fields=fields,
-                encode_multipart=False,
-                headers=credentials,
-                timeout=_SECONDS,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
-            try:
-                said = answer.read(_LARGEST, decode_content=True)
-            finally:
+            with urllib3.PoolManager(num_pools=1, ca_certs=self._sasl.token_ca) as pool:
+                answer = pool.request(
+                    "POST",
+                    self._sasl.token_url,
+                    fields=fields,
+                    encode_multipart=False,
+                    headers=credentials,
+                    timeout=_SECONDS,
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                )
+                said = answer.read(_LARGEST)
                 answer.close()
         except urllib3.exceptions.HTTPError as error:
             raise self._refusal(masked(str(error), [secret])) from None
-        finally:
-            if pool is not self._pool:
-                pool.clear()
         if answer.status != 200:
             told = masked(said.decode("utf-8", "replace"), [secret])
             raise self._refusal(f"status {answer.status} {told}")
