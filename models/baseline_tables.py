@@ -87,10 +87,10 @@ thousands says nothing. Null where no rule says so, and none forbids it.
 """
 
 GUARDED_SCHEMA: Final = schema_of(
-    {"workload": pl.String, "ingress": pl.Boolean, "egress": pl.Boolean}
+    {"workload": pl.String, "ingress": pl.Boolean, "egress": pl.Boolean, "account": pl.String}
 )
-"""A row is a workload that was declared, and whether policies name all that may reach it, and all
-that it may reach."""
+"""A row is a workload that was declared, whether policies name all that may reach it, and all that
+it may reach; and its service account, without the namespace, which is its own."""
 
 NAMES_SCHEMA: Final = schema_of({"key": pl.UInt64})
 DOMAINS_SCHEMA: Final = schema_of(

@@ -112,30 +112,37 @@ def _changes(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 class _Accounts:
-    """Which mesh identities the workloads of a baseline bore."""
+    """Which mesh identities the workloads of a baseline bore, or were declared to bear."""
 
     def __init__(self, baseline: Baseline) -> None:
-        self._own = baseline.workloads.filter(pl.col("accounts").list.len() > 0).select(
-            "actor", own="accounts"
+        borne = baseline.workloads.filter(pl.col("accounts").list.len() > 0)
+        space = pl.col("workload").str.extract(r"^([^/]+)/")
+        declared = baseline.guarded.select(
+            actor="workload", due=pl.format("/ns/{}/sa/{}", space, "account")
+        )
+        self._own = borne.select("actor", own="accounts").join(
+            declared, on="actor", how="full", coalesce=True
         )
 
     def of(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows with `impostor`, and `own_accounts`, what the workload bore so far, in words.
 
-        An impostor bears an identity that its workload never had, or where none is known, one of
-        another namespace.
+        An impostor bears an identity that its workload neither had nor should have, or where none
+        is known, one of another namespace.
         """
         namespace = principal().str.extract(r"^spiffe://[^/]+/ns/([^/]+)/sa/")
         elsewhere = (namespace != pl.col("actor").str.extract(r"^([^/:]+)/")).fill_null(False)
-        borne = pl.col("own").list.contains(principal())
+        borne = pl.col("own").list.contains(principal()).fill_null(False)
+        due = principal().str.ends_with(pl.col("due")).fill_null(False)
         return (
             rows.join(self._own, on="actor", how="left", maintain_order="left")
             .with_columns(
-                impostor=pl.when(pl.col("own").is_null() | namespace.is_null())
+                impostor=pl.when(namespace.is_null())
+                .then(False)
+                .when(pl.col("own").is_null() & pl.col("due").is_null())
                 .then(elsewhere)
-                .otherwise(~borne)
-                .fill_null(False),
-                own_accounts=pl.coalesce(pl.col("own").list.join(", "), "actor"),
+                .otherwise(~(borne | due)),
+                own_accounts=pl.coalesce(pl.col("own").list.join(", "), "due", "actor"),
             )
-            .drop("own")
+            .drop("own", "due")
         )

@@ -89,10 +89,14 @@ def judged(
         _allowed(rules, isolated, guarded, pieces, people, slice(low, low + size))
         for low in range(0, len(people.workloads), size)
     ]
-    names = [one.name for one in people.workloads]
+    who = {
+        "workload": [one.name for one in people.workloads],
+        **guarded,
+        "account": [one.account for one in people.workloads],
+    }
     return (
         pl.concat([DECLARED_SCHEMA.to_frame(), *found]),
-        pl.DataFrame({"workload": names, **guarded}, schema=GUARDED_SCHEMA),
+        pl.DataFrame(who, schema=GUARDED_SCHEMA),
     )
 
 

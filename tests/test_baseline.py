@@ -30,7 +30,7 @@ def ordinary() -> Baseline:
         seen,
         trial=seen.contacts,
         declared=pl.DataFrame(allowed, schema=DECLARED_SCHEMA, orient="row"),
-        guarded=pl.DataFrame([("data/db", True, False)], schema=GUARDED_SCHEMA, orient="row"),
+        guarded=pl.DataFrame([("data/db", True, False, "db")], schema=GUARDED_SCHEMA, orient="row"),
         **{name: TABLES[name].to_frame().clear(1) for name in TABLES if name.endswith("_windows")},
     )
 

@@ -290,6 +290,20 @@ def test_of_strangers_policies_say_nothing(say: Any) -> None:
     assert "policy_ignored" not in found
 
 
+@pytest.mark.parametrize(("account", "impostor"), [("jobs", False), ("web", True)])
+def test_a_workload_should_bear_the_account_that_was_declared(
+    say: Any, account: str, impostor: bool
+) -> None:
+    told = flows("0s shop/jobs -> data/db:5432 SYN").with_columns(
+        src_principal=pl.lit(f"spiffe://td/ns/shop/sa/{account}")
+    )
+    evidence = observed(Detectors(seeded(say, *SHOP)), told).filter(kind="lateral_movement")
+    parts = {part["feature"]: part for part in evidence["parts"].item()}
+    assert ("identity" in parts) is impostor
+    if impostor:
+        assert parts["identity"]["expected"] == "/ns/shop/sa/jobs"
+
+
 def test_a_baseline_can_be_learnt_from_declarations_alone(
     say: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
