@@ -23,7 +23,7 @@ from sidelong.features.outcomes import (
     ordered,
     silences,
 )
-from sidelong.ingest.keys import hash_column, hash_columns
+from sidelong.ingest.keys import hash_column, hash_columns, mix
 from sidelong.ingest.schema import schema_of
 from sidelong.ingest.table import Table
 
@@ -55,23 +55,36 @@ def contact_keys(rows: pl.DataFrame) -> NDArray[np.uint64]:
     return hash_columns(rows, ["actor", "object", "port", "protocol"])
 
 
+_ICMP: Final = (pl.col("protocol") == "ICMP").fill_null(False)
+_PORT: Final = pl.when(_ICMP).then(0).otherwise(pl.col("port")).cast(pl.UInt16)
+_OBJECT: Final = contact_object()
+
+
 def _events(oriented: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `sides` with what they say of their contact, and what it is a contact with."""
-    icmp = (pl.col("protocol") == "ICMP").fill_null(False)
-    return oriented.with_columns(
-        object=contact_object(),
-        object_ip="peer_ip",
-        port=pl.when(icmp).then(0).otherwise(pl.col("port")).cast(pl.UInt16),
+    """Rows of `sides` with their place, `at`, and with what they are a contact with."""
+    return oriented.with_columns(object=_OBJECT, object_ip="peer_ip", port=_PORT).with_row_index(
+        "at"
     )
 
 
-def _object_keys(rows: pl.DataFrame) -> NDArray[np.uint64]:
-    """The keys of column `object`: those of the peer, but where the object is its address."""
-    keys = rows["peer_key"].to_numpy().copy()
-    addressed = (rows["object"] != rows["peer"]).to_numpy()
+def _keys(oriented: pl.DataFrame) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Each row's `contact_keys`, and which rows say something of a contact."""
+    told = oriented.select_seq(
+        (pl.col("event") > 0) & (_ICMP | pl.col("port").is_not_null()),
+        port=_PORT,
+        addressed=pl.col("peer") != _OBJECT,
+    )
+    objects = oriented["peer_key"].to_numpy().copy()
+    addressed = told["addressed"].to_numpy()
     if addressed.any():
-        keys[addressed] = hash_column(rows["object"].filter(pl.Series(addressed)))
-    return keys
+        objects[addressed] = hash_column(oriented["peer_ip"].filter(told["addressed"]))
+    keys = mix(
+        oriented["actor_key"].to_numpy(),
+        objects,
+        hash_column(told["port"]),
+        hash_column(oriented["protocol"]),
+    )
+    return keys, told["event"].to_numpy()
 
 
 class Contacts:
@@ -104,10 +117,11 @@ class Contacts:
         self._lost = int(pulse["lost"][-1]) if pulse.height else before
         if oriented.is_empty() and self._waiting.is_empty():
             return NO_OUTCOMES
-        rows = _events(oriented).with_row_index("at")
-        first = self._first_events(rows)
-        if first.is_empty() and self._waiting.is_empty():
+        seen = self._undecided(oriented)
+        if seen.is_empty() and not self._is_due(pulse):
             return NO_OUTCOMES
+        rows = _events(oriented)
+        first = self._first_events(seen)
         waiting = pl.concat([self._waiting, self._attempts(rows, first, pulse, before)])
         return self._decide(rows, pulse, first, waiting)
 
@@ -146,15 +160,32 @@ class Contacts:
         self._lost = state["lost"]
         self._given_up = state["given_up"]
 
-    def _first_events(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Contacts outside the baseline: their state so far, their first event of each kind."""
-        seen = rows.filter(pl.col("event") > 0, pl.col("port").is_not_null())
-        seen = seen.with_columns(pl.Series("object_key", _object_keys(seen), dtype=pl.UInt64))
-        keys = contact_keys(seen)
-        ours = ~is_member(keys, self._known)
-        seen = seen.select("at", "event", key=pl.Series(keys, dtype=pl.UInt64)).filter(
-            pl.Series(ours, dtype=pl.Boolean)
+    def _is_due(self, pulse: pl.DataFrame) -> bool:
+        """Whether a second of waiting has passed by the end of a stretch."""
+        if self._waiting.is_empty() or pulse.is_empty():
+            return False
+        due = self._waiting["due"].to_numpy()
+        return bool(due.min() <= pulse["clock"].cast(pl.Int64)[-1])
+
+    def _undecided(self, oriented: pl.DataFrame) -> pl.DataFrame:
+        """What rows say of contacts that the baseline does not know and that have not ended.
+
+        `at`, the row, `event` and `key`, the contact.
+        """
+        keys, says = _keys(oriented)
+        at = np.flatnonzero(says & ~is_member(keys, self._known))
+        open_still = self._table.get("state", self._table.find(keys[at]), _NEW) != _ENDED
+        at = at[open_still]
+        return pl.DataFrame(
+            {
+                "at": pl.Series(at, dtype=pl.UInt32),
+                "event": oriented["event"].to_numpy()[at],
+                "key": keys[at],
+            }
         )
+
+    def _first_events(self, seen: pl.DataFrame) -> pl.DataFrame:
+        """Contacts that are undecided: their state so far, their first event of each kind."""
         if seen.is_empty():
             return _NO_CONTACTS
         first = seen.group_by("key", maintain_order=True).agg(

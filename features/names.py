@@ -36,6 +36,22 @@ _WORD: Final = r"^[a-z]{2,16}$|^xn--"
 _OUTSIDE: Final = r"\.(?:com|net|org|edu|gov|mil|int|info|biz|[a-z]{2})$"
 
 
+_below: Final = (
+    pl.col("outside").str.len_chars().cast(pl.Int64) - pl.col("domain").str.len_chars() - 1
+)
+_PARTS: Final = (
+    pl.col("name"),
+    pl.col("domain"),
+    pl.when(pl.col("domain").is_null())
+    .then(pl.lit(""))
+    .when(pl.col("domain") == NO_ZONE)
+    .then("outside")
+    .otherwise(pl.col("outside").str.head(_below.clip(0)))
+    .alias("subdomain"),
+    pl.col("internal"),
+)
+
+
 def name_parts(names: pl.Series, *, cluster_domain: str = CLUSTER_DOMAIN) -> pl.DataFrame:
     """What each DNS name asks of whom.
 
@@ -75,19 +91,7 @@ def with_name_parts(rows: pl.DataFrame) -> pl.DataFrame:
 def _parts(distinct: pl.Series, cluster_domain: str) -> pl.DataFrame:
     """The parts of distinct names, beside each in `name`."""
     asked = _in_cluster(distinct, cluster_domain)
-    asked = asked.with_columns(domain=registered_domains(asked["outside"]))
-    length = pl.col("outside").str.len_chars().cast(pl.Int64)
-    below = (length - pl.col("domain").str.len_chars() - 1).clip(0)
-    return asked.select(
-        "name",
-        "domain",
-        subdomain=pl.when(pl.col("domain").is_null())
-        .then(pl.lit(""))
-        .when(pl.col("domain") == NO_ZONE)
-        .then("outside")
-        .otherwise(pl.col("outside").str.head(below)),
-        internal="internal",
-    )
+    return asked.with_columns(registered_domains(asked["outside"])).select(_PARTS)
 
 
 def _in_cluster(names: pl.Series, cluster_domain: str) -> pl.DataFrame:
@@ -111,17 +115,13 @@ def registered_domains(names: pl.Series) -> pl.Series:
     Only distinct endings are looked up: the last two labels decide for nearly all names.
     """
     labels = names.str.split(".")
-    short = labels.list.tail(2).list.join(".")
-    long = labels.list.tail(_LONGEST).list.join(".")
-    wildcard = "*." + labels.list.last()
-    undecided = _undecided()
-    endings = pl.select(
-        pl.when(short.is_in(undecided) | wildcard.is_in(undecided)).then(long).otherwise(short)
-    ).to_series()
+    endings = labels.list.tail(2).list.join(".")
+    undecided = [ending for ending in endings.unique().drop_nulls() if _is_undecided(ending)]
+    if undecided:
+        long = labels.list.tail(_LONGEST).list.join(".")
+        endings = long.zip_with(endings.is_in(undecided).fill_null(False), endings)
     found = {ending: _registered(ending) for ending in endings.unique().drop_nulls()}
-    return endings.replace_strict(
-        list(found), list(found.values()), default=None, return_dtype=pl.String
-    ).alias("domain")
+    return pl.Series("domain", map(found.get, endings), dtype=pl.String)
 
 
 @cache
@@ -143,10 +143,14 @@ def _top_levels() -> frozenset[str]:
 
 
 @cache
-def _undecided() -> pl.Series:
+def _undecided() -> frozenset[str]:
     """Endings of two labels under which the list has more rules: `amazonaws.com`, `*.np`."""
-    deeper = {".".join(rule.split(".")[-2:]) for rule in _rules() if "." in rule}
-    return pl.Series(sorted({*deeper, *REVERSE_ZONES})).implode()
+    deeper = (".".join(rule.split(".")[-2:]) for rule in _rules() if "." in rule)
+    return frozenset((*deeper, *REVERSE_ZONES))
+
+
+def _is_undecided(ending: str) -> bool:
+    return ending in _undecided() or f"*.{ending.rpartition('.')[2]}" in _undecided()
 
 
 _LONGEST: Final = 9  # labels: the longest rule has seven, a wildcard and a name go before it

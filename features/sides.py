@@ -64,31 +64,22 @@ def sides(flows: pl.DataFrame) -> pl.DataFrame:
             )
         ]
     )
-    left_out = _left_out(rows)
+    left_out = rows.select_seq(_LEFT_OUT).to_series()
     if left_out.any():
         rows = rows.filter(~left_out)
     return _keyed(with_events(rows))
 
 
-def _left_out(rows: pl.DataFrame) -> pl.Series:
-    """Which rows are nobody's to be judged by."""
-    actor, peer_ip = rows["actor"], rows["peer_ip"]
-    left_out = actor == rows["peer"]
-    for prober in _PROBERS:
-        left_out |= actor == prober
-    nobody = _is_nobody(peer_ip) | _true(peer_ip.str.ends_with(".255"))
-    if nobody.any():
-        nobody &= ~_true(peer_ip == METADATA_ADDRESS)
-    return left_out | nobody | _is_nobody(rows["actor_ip"])
-
-
-def _is_nobody(addresses: pl.Series) -> pl.Series:
-    return _true(addresses.str.contains(_NOBODY))
-
-
-def _true(flags: pl.Series) -> pl.Series:
-    """Flags with nulls for false."""
-    return flags.fill_null(False) if flags.null_count() else flags
+_PEER_IP: Final = pl.col("peer_ip")
+_LEFT_OUT: Final = (
+    (pl.col("actor") == pl.col("peer"))
+    | pl.col("actor").is_in(_PROBERS)
+    | (
+        (_PEER_IP.str.contains(_NOBODY) | _PEER_IP.str.ends_with(".255"))
+        & (_PEER_IP != METADATA_ADDRESS)
+    ).fill_null(False)
+    | pl.col("actor_ip").str.contains(_NOBODY).fill_null(False)
+)
 
 
 def _keyed(rows: pl.DataFrame) -> pl.DataFrame:

@@ -28,7 +28,7 @@ Keys: TypeAlias = NDArray[np.uint64]
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _BLOCK: Final = 256
-_FEW: Final = 256  # rows for which looking for repetitions is not worth it
+_FEW: Final = 1_024  # rows for which looking for repetitions is not worth it
 _CHUNK_BYTES: Final = 1 << 18  # a chunk's temporaries stay in the second-level cache
 
 
@@ -65,7 +65,9 @@ def hash_strings(values: pl.Series | Sequence[str | None]) -> Keys:
     """
     column = values if isinstance(values, pl.Series) else pl.Series(values, dtype=pl.String)
     nulls = column.is_null().to_numpy() if column.null_count() else None
-    column = column.cast(pl.String) if nulls is None else column.cast(pl.String).fill_null("")
+    column = column.cast(pl.String)
+    if nulls is not None:
+        column = column.fill_null("")
     lengths = column.str.len_bytes().to_numpy().astype(np.int64)
     ends = np.cumsum(lengths)
     keys = np.empty(len(column), dtype=np.uint64)
@@ -98,9 +100,9 @@ def _tabulate(text: NDArray[np.uint8], lengths: NDArray[np.int64]) -> Keys:
 
 
 @cache
-def _category_keys(categories: tuple[str, ...]) -> Keys:
+def _category_keys(dtype: pl.Enum) -> Keys:
     """The keys of an Enum's categories, and last, where code -1 finds it, that of a null."""
-    return np.append(hash_strings(categories), np.uint64(NULL_KEY))
+    return np.append(hash_strings(dtype.categories), np.uint64(NULL_KEY))
 
 
 def mix(*parts: Keys) -> Keys:
@@ -134,17 +136,13 @@ def hash_column(column: pl.Series) -> Keys:
     if column.null_count() == len(column):
         return np.full(len(column), NULL_KEY, dtype=np.uint64)
     if isinstance(dtype, pl.Enum):
-        codes = column.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
-        of_codes: Keys = _category_keys(tuple(dtype.categories))[codes]
+        codes = column.to_physical()
+        if column.null_count():
+            codes = codes.cast(pl.Int64).fill_null(-1)
+        of_codes: Keys = _category_keys(dtype)[codes.to_numpy()]
         return of_codes
     if dtype == pl.String or isinstance(dtype, pl.Categorical):
-        if len(column) < _FEW:
-            return hash_strings(column)
-        distinct = column.unique()
-        if len(distinct) * 2 > len(column):
-            return hash_strings(column)
-        keys = pl.Series(hash_strings(distinct), dtype=pl.UInt64)
-        return column.replace_strict(distinct, keys, return_dtype=pl.UInt64).to_numpy()
+        return hash_strings(column) if len(column) < _FEW else _hash_repeated(column)
     if dtype == pl.Boolean or dtype.is_integer() or dtype.is_temporal():
         physical = column.to_physical() if dtype.is_temporal() else column
         full = physical.fill_null(strategy="zero") if column.null_count() else physical
@@ -155,3 +153,18 @@ def hash_column(column: pl.Series) -> Keys:
             keys_of[column.is_null().to_numpy()] = NULL_KEY
         return keys_of
     raise TypeError(f"column {column.name!r} is {dtype}, which has no stable key")
+
+
+def _hash_repeated(column: pl.Series) -> Keys:
+    """`hash_strings` of a long column, of which each distinct string is hashed once."""
+    numbered = column.cast(pl.String).cast(pl.Categorical(pl.Categories.random())).to_physical()
+    codes = (numbered.cast(pl.Int64).fill_null(-1) if column.null_count() else numbered).to_numpy()
+    distinct = int(codes.max()) + 1
+    if distinct * 2 > len(column):
+        return hash_strings(column)
+    example = np.empty(distinct + 1, np.int64)  # the last for code -1
+    example[codes] = np.arange(len(codes))
+    # Where there is no null, nothing has code -1, and any row may be the example.
+    example[-1] = example[-1] if column.null_count() else 0
+    of_codes: Keys = hash_strings(column.gather(example))[codes]
+    return of_codes
