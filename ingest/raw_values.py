@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
 __all__ = ["Unreadable", "begins", "deframed", "unpacked"]
@@ -81,6 +80,8 @@ class _Zstd:
 
 class _Lz4:
     def __init__(self) -> None:
+        import lz4.frame  # type: ignore[import-untyped]  # comes with Kafka's client
+
         self._inner = lz4.frame.LZ4FrameDecompressor()
 
     @property

@@ -33,7 +33,7 @@ TYPES: Final = (
     "text/plain",
     "what/ever",
 )
-HEADERS: Final = st.one_of(
+HEADERS: Final[st.SearchStrategy[dict[str, bytes]]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries(
         {},

@@ -159,7 +159,7 @@ def test_nothing_in_a_message_is_no_poison(decoder: RawDecoder) -> None:
 
 
 def test_no_messages_are_no_flows(decoder: RawDecoder) -> None:
-    batch = decoder.decode([])
+    batch: RawBatch[Sent] = decoder.decode([])
     assert (batch.flows.height, batch.rows_per_record.tolist()) == (0, [])
 
 
