@@ -17,7 +17,7 @@ from sidelong.ingest.kafka_consumer import KafkaConsumer
 from sidelong.notify import Notifier
 from sidelong.reading import Reader
 from sidelong.role import Labelled, Measures, Surroundings
-from sidelong.telling import told_counters, told_gauges
+from sidelong.telling import let_go, told_counters, told_gauges
 
 __all__ = ["DeliverRole"]
 
@@ -75,9 +75,9 @@ class DeliverRole:
         if self._closed:
             return
         self._closed = True
-        for closing in (self._reader.close, lambda: self._notifier.drain(0), self._notifier.close):
-            with suppress(Exception):
-                closing()
+        with suppress(Exception):
+            self._reader.close()
+        let_go(self._notifier)
 
     def counters(self) -> Measures:
         """See `Role`."""

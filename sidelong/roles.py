@@ -170,13 +170,14 @@ def _deliver(surroundings: Surroundings) -> Role:
 
 def _alone(baseline: BaselineWatch, surroundings: Surroundings) -> Role:
     from sidelong.run_alone import Alone, AloneRole
+    from sidelong.telling import let_go
 
     config = surroundings.config
     with ExitStack() as opened:
         names = opened.enter_context(_named(surroundings))
         notifier = _notifier(surroundings) if config.receivers else None
         if notifier is not None:
-            opened.callback(notifier.close)
+            opened.callback(let_go, notifier)
         store = _snapshots(surroundings)
         alone = Alone(surroundings, baseline, names, notifier=notifier, store=store)
         lanes = lanes_of(config.service.inputs, None, config)

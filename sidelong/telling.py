@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from sidelong.alerts.grouping import COUNTERS
@@ -9,7 +10,7 @@ from sidelong.alerts.receiver import Message, Receiver, Sent
 from sidelong.notify import Notifier
 from sidelong.role import Labelled
 
-__all__ = ["TimedReceiver", "timed", "told_counters", "told_gauges"]
+__all__ = ["TimedReceiver", "let_go", "timed", "told_counters", "told_gauges"]
 
 _COUNTED: Final = {"delivered": "delivered", "retried": "retried", "dead": "dead"} | {
     "latency_seconds": "delivery_seconds"
@@ -48,6 +49,13 @@ def timed(
 ) -> dict[str, Receiver]:
     """All of them, timed."""
     return {name: TimedReceiver(receiver, observe) for name, receiver in receivers.items()}
+
+
+def let_go(notifier: Notifier) -> None:
+    """Deliver no more, and close it; never raises. What is not delivered stays in the outbox."""
+    for closing in (lambda: notifier.drain(0), notifier.close):
+        with suppress(Exception):
+            closing()
 
 
 def told_counters(notifier: Notifier) -> dict[str | Labelled, float]:
