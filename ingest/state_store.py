@@ -74,12 +74,13 @@ class StateStore:
     """Keeps snapshots by name.
 
     url: a folder, or a URL that fsspec knows (`s3://bucket/prefix`, `memory://`). say: tells a
-    person what was passed over. May be shared by threads. Errors: ConfigError for a URL of a kind
-    that is not known or not installed.
+    person what was passed over. last_bytes: the size of what was kept last. May be shared by
+    threads. Errors: ConfigError for a URL of a kind that is not known or not installed.
     """
 
     def __init__(self, url: str, say: Callable[[str], None] = lambda _: None) -> None:
         self._say = say
+        self.last_bytes = 0
         self._shown = _without_secrets(url)
         try:
             filesystem, path = fsspec.core.url_to_fs(url)
@@ -115,6 +116,7 @@ class StateStore:
             number = int(files[-1][:12]) + 1 if files else 1
             file = f"{number:012d}-{token_hex(4)}.state"
             self._place.write(name, file, content)
+            self.last_bytes = len(content)
         except OSError as error:
             raise self._failed(f"the snapshot {name} cannot be kept", error) from error
         for old in [*files, file][:-KEPT]:

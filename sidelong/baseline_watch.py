@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from sidelong.baseline_places import load_baseline, shown, signature
 from sidelong.errors import SidelongError
 from sidelong.models.baseline import Baseline
+from sidelong.role import Measures
 
 __all__ = ["BaselineWatch", "Judge"]
 
@@ -48,6 +49,17 @@ class BaselineWatch:
         self._seen: object = signature(place) if place else None
         self._looked = ticks()
         self._judge = Judge(0, load_baseline(place) if place else Baseline.empty())
+
+    name: Final = ""  # for metrics: of the process
+
+    def counters(self) -> Measures:
+        """None; for metrics."""
+        return {}
+
+    def gauges(self) -> Measures:
+        """Up to when the baseline was learnt, in seconds of Unix time; for metrics."""
+        span = self._judge.baseline.span
+        return {} if span is None else {"baseline_timestamp_seconds": span[1].timestamp()}
 
     def newest(self) -> Judge:
         """The newest baseline; looks whether there is one every few seconds."""

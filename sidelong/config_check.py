@@ -203,24 +203,16 @@ def _input(path: str, config: Config) -> None:
         open_inputs([path], None, config)
 
 
-def _state(state: str) -> list[str]:
+def _state(state: str) -> Iterator[str]:
     """Whether snapshots can be kept there, as far as can be told without trying."""
-    import fsspec
+    from sidelong.ingest.state_store import StateStore
 
-    protocol, _, _ = state.rpartition("://")
-    try:
-        fsspec.get_filesystem_class(protocol.partition("::")[0] or "file")
-    except ValueError:
-        return [f"service.state: {state} begins with {protocol}://, which nothing here knows"]
-    except ImportError:
-        extra = "sidelong[s3]" if protocol in ("s3", "s3a") else f"what fsspec needs for {protocol}"
-        return [f"service.state: {state} needs an extra: pip install '{extra}'"]
-    if not protocol:
-        folder = Path(state)
-        there = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
+    yield from _tried(lambda: StateStore(state), "service.state")
+    if "://" not in state:
+        path = Path(state).absolute()
+        there = next(one for one in (path, *path.parents) if one.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            return [f"service.state: {there} is no folder that may be written to"]
-    return []
+            yield f"service.state: {there} is no folder that may be written to"
 
 
 def _tried(look: Callable[[], object], place: str) -> Iterator[str]:

@@ -62,6 +62,7 @@ _READ: Final = (
     _gauge("in_flight_bytes", "Bytes sent to Kafka and not acknowledged yet."),
     _gauge("partitions", "Partitions this process reads."),
     _gauge("active", "1 while the role works, 0 while it stands by for another process."),
+    _counter("reconnects", "reconnects", "Times that a live source was connected to again."),
     _counter("rebalances", "rebalances", "Changes of which partitions this process reads."),
     _counter("commits", "commits", "Offsets committed."),
 )
@@ -84,7 +85,6 @@ _WORK: Final = (
     _counter("incidents", "incidents", "Incidents opened, grown or closed.", _INCIDENT),
     _gauge("open_incidents", "Incidents that are open now."),
     _counter("snapshots", "snapshots", "Snapshots of state written."),
-    _counter("snapshot_failures", "snapshot_failures", "Snapshots that could not be written."),
     _gauge("snapshot_bytes", "Size of the last snapshot."),
     _gauge("snapshot_timestamp_seconds", "When the last snapshot was taken; its age is the rest."),
     _histogram("snapshot_seconds", "How long a snapshot took."),

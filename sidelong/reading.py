@@ -18,6 +18,11 @@ __all__ = ["Reader", "Snapshots", "numbered"]
 class Snapshots(Protocol):
     """Where the state of roles is kept between two lives: a `StateStore`."""
 
+    @property
+    def last_bytes(self) -> int:
+        """The size of what was kept last."""
+        ...
+
     def load(self, name: str) -> dict[str, Any] | None:
         """The newest that can be read; None where there is none."""
         ...

@@ -105,11 +105,18 @@ class CollectRole:
             "lost": tally.lost,
             "bad": tally.bad.count,
             "duplicates": self._collector.repeated,
+            "reconnects": self._counted("reconnects"),
+            "dead_lettered": self._counted("dead_letters"),
         }
 
     def gauges(self) -> Measures:
         """See `Role`."""
         return {}
+
+    def _counted(self, name: str) -> int:
+        """What all live sources count under a name."""
+        asked = (getattr(feed.source, "counters", None) for feed in self._feeds)
+        return sum(counters().get(name, 0) for counters in asked if counters is not None)
 
     def _run(self) -> None:
         try:

@@ -127,6 +127,7 @@ class CorrelateRole:
             gauges["watermark_delay_seconds"] = time.time() - self._clock_ns / 1e9
         if self._snapshot_at:
             gauges["snapshot_timestamp_seconds"] = self._snapshot_at
+            gauges["snapshot_bytes"] = self._store.last_bytes
         return gauges
 
     def _anew(self) -> None:

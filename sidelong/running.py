@@ -86,8 +86,8 @@ def run_service(config_path: str | None, asked: Sequence[RoleName] = ()) -> int:
         log = opened.enter_context(logging_to_stderr(service.log))
         for text in work.left_out:
             _log.warning("%s", text)
-        build = _builders(config, work)
         metrics = Metrics()
+        build = _builders(config, work, metrics)
         vitals = Vitals(
             build, stuck_seconds=service.stuck_seconds, ready_seconds=service.ready_seconds
         )
@@ -118,12 +118,13 @@ def run_service(config_path: str | None, asked: Sequence[RoleName] = ()) -> int:
     return 0
 
 
-def _builders(config: Config, work: Work) -> dict[str, RoleBuilder]:
+def _builders(config: Config, work: Work, metrics: Metrics) -> dict[str, RoleBuilder]:
     baseline = None
     if not work.roles or not _JUDGING.isdisjoint(work.roles):
         if config.service.baseline is None:
             _log.warning("no baseline in [service]: few lateral movements are found without one")
         baseline = BaselineWatch(config.service.baseline, lambda text: _log.info("%s", text))
+        metrics.attach(baseline)
     if not work.roles:
         assert baseline is not None
         return alone(baseline)

@@ -96,7 +96,7 @@ def test_every_mistake_is_told_not_only_the_first(capsys: pytest.CaptureFixture[
         ('[service]\npods = "pods.json"', "service.pods: there is no pods.json"),
         ('[service]\nbaseline = "shop"', "service.baseline: "),
         ('[service]\nlisten = "9464"', "service.listen: http://9464 is no address to listen at"),
-        ('[service]\nstate = "s4://x"', "service.state: s4://x begins with s4://, which nothing"),
+        ('[service]\nstate = "s4://x"', "service.state: state cannot be kept at s4://x"),
         (
             '[service]\nstate = "sidelong.toml/x"',
             "sidelong.toml is no folder that may be written to",

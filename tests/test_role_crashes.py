@@ -58,6 +58,8 @@ class Cluster:
         return self.topics.get((topic, partition), [])
 
     # Snapshots
+    last_bytes = 0
+
     def load(self, name: str) -> dict[str, Any] | None:
         return copy.deepcopy(self.snapshots.get(name))
 
