@@ -1,8 +1,9 @@
 """What windows teach: those of workloads at work, and of nobody who is under suspicion.
 
-A window is not learnt if any sum of its actor stood above `INFO` in it, if it overlaps an incident
-of its actor, or if it belongs to the first tenth of what was seen of a new actor (a day at most),
-when everything it does is still new: learnt, that would make all novelty look ordinary.
+A window is not learnt if any sum of its actor stood above `INFO` within ten minutes of it, for sums
+take their time to rise, and begin again when they have alarmed; if it overlaps an incident of its
+actor; or if it belongs to the first tenth of what was seen of a new actor (a day at most), when
+everything it does is still new: learnt, that would make all novelty look ordinary.
 """
 
 from typing import Any, Final
@@ -19,6 +20,7 @@ from sidelong.models.window_sample import WindowSample
 __all__ = ["COUNTS_SCHEMA", "WindowHabits"]
 
 _TIME: Final = pl.Datetime("ns", "UTC")
+_NEAR: Final = 10  # windows before and after a suspicious one
 _NEW_FOR: Final = 10  # the tenth of an actor's time that is left out
 _NEW_AT_MOST: Final = 86_400  # seconds
 
@@ -91,7 +93,12 @@ class WindowHabits:
             .join(settled, on="actor", how="left", maintain_order="left")
             .filter((pl.col("window") >= pl.col("settled")).fill_null(True))
             .drop("settled")
-            .join(self._suspect.unique(), on=["actor", "window"], how="anti", maintain_order="left")
+            .join(
+                _around(self._suspect),
+                on=["actor", "window"],
+                how="anti",
+                maintain_order="left",
+            )
         )
         about = pl.col("trouble").is_null() | (pl.col("trouble") == pl.col("domain"))
         end = pl.col("window") + pl.duration(nanoseconds=WINDOW_NS)
@@ -105,6 +112,11 @@ class WindowHabits:
         return rows.join(
             guilty, on=["chance", "actor", "window"], how="anti", maintain_order="left"
         )
+
+
+def _around(suspect: pl.DataFrame) -> pl.DataFrame:
+    near = [pl.duration(nanoseconds=WINDOW_NS * by) for by in range(-_NEAR, _NEAR + 1)]
+    return pl.concat([suspect.with_columns(pl.col("window") + one) for one in near]).unique()
 
 
 def _spans(rows: pl.DataFrame) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from sidelong.features.bounds import Bounds
 from sidelong.features.windows import Closed
 from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.stream import Stream
+from sidelong.models.anomaly import ALARMS_PER_DAY
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
 
@@ -40,7 +41,7 @@ class Pipeline:
 
     pods: who holds which address: a `PodMap`, or a watch that always has the newest. Which networks
     hold workloads is asked once, at the start. advice: what suggests policies, if anything shall.
-    windows: whether steps tell of those that close.
+    windows: whether steps tell of those that close. budget: of anomalies a day, by chance.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class Pipeline:
         advice: Advice | None = None,
         *,
         windows: bool = False,
+        budget: float = ALARMS_PER_DAY,
     ) -> None:
         baseline = baseline or Baseline.empty()
         self._stream = Stream(pods)
         networks = pods.current().networks if pods else frozenset()
-        self._detectors = Detectors(baseline, networks, bounds, windows=windows)
+        self._detectors = Detectors(baseline, networks, bounds, windows=windows, budget=budget)
         self._correlator = Correlator(bounds)
         self._advice = advice
 
