@@ -22,6 +22,7 @@ WINDOW_NS: Final = 600_000_000_000
 
 _DAY_NS: Final = 86_400_000_000_000
 _NEVER: Final = -(2**62)
+_NO_KEYS: Final = np.empty(0, np.uint64)
 
 
 class Rollouts:
@@ -31,6 +32,7 @@ class Rollouts:
         capacity, ttl_ns = bounds.workloads, 30 * _DAY_NS
         self._templates = Table({}, capacity=capacity, ttl_ns=ttl_ns)
         self._actors = Table({"since": np.int64}, capacity=capacity, ttl_ns=ttl_ns)
+        self._used = _NO_KEYS  # templates and actors, since the last tick
 
     @property
     def evicted(self) -> int:
@@ -44,38 +46,42 @@ class Rollouts:
         rollout began in the last ten minutes.
         """
         shown = _templates(oriented)
-        if shown.is_empty():
-            return self._marked(edges, None)
-        keys = shown["template"].to_numpy()
-        actors = shown["actor_key"].to_numpy()
+        keys, actors = shown["template"].to_numpy(), shown["actor_key"].to_numpy()
+        self._used = np.union1d(self._used, np.concatenate([keys, actors]))
         fresh = self._templates.find(keys) < 0
-        before = self._actors.find(actors) >= 0
+        if not fresh.any():
+            return self._marked(edges, None)
         shown = shown.with_columns(
-            begins=pl.Series(fresh, dtype=pl.Boolean)
-            & (pl.Series(before, dtype=pl.Boolean) | (pl.col("row").rank().over("actor_key") > 1))
+            fresh=pl.Series(fresh, dtype=pl.Boolean),
+            known=pl.Series(self._actors.find(actors) >= 0, dtype=pl.Boolean),
+            nth=pl.int_range(pl.len()).over("actor_key"),
         )
-        begun = shown.filter("begins").select("actor_key", "row", rollout="clock")
-        marked = self._marked(edges, begun)
-        self._templates.put(keys, seen=shown["last"].to_numpy())
-        latest = shown.group_by("actor_key", maintain_order=True).agg(
-            pl.col("last").max(), pl.col("clock").filter("begins").last()
+        begun = shown.filter("fresh", pl.col("known") | (pl.col("nth") > 0))
+        marked = self._marked(edges, begun.select("actor_key", "row", now="clock"))
+        new = shown.filter("fresh")
+        self._templates.put(new["template"].to_numpy(), seen=new["clock"].to_numpy())
+        latest = shown.group_by("actor_key", maintain_order=True).agg(pl.col("clock").last())
+        latest = latest.join(
+            begun.group_by("actor_key").agg(since=pl.col("clock").last()),
+            on="actor_key",
+            how="left",
+            maintain_order="left",
         )
         actors = latest["actor_key"].to_numpy()
-        old = self._actors.get("since", self._actors.find(actors), _NEVER)
-        since = latest["clock"].fill_null(pl.Series(old))
-        self._actors.put(actors, since=since.to_numpy(), seen=latest["last"].to_numpy())
+        before = pl.Series(self._actors.get("since", self._actors.find(actors), _NEVER))
+        since = latest["since"].fill_null(before)
+        self._actors.put(actors, since=since.to_numpy(), seen=latest["clock"].to_numpy())
         return marked
 
     def _marked(self, edges: pl.DataFrame, begun: pl.DataFrame | None) -> pl.DataFrame:
+        if edges.is_empty():
+            return edges.with_columns(rollout=pl.lit(None, pl.Int64))
         keys = edges["actor_key"].to_numpy()
         since = pl.Series(self._actors.get("since", self._actors.find(keys), _NEVER))
         rows = edges.with_columns(rollout=since.cast(pl.Int64))
         if begun is not None and not begun.is_empty():
             now = rows.select("actor_key", "row").join_asof(
-                begun.rename({"rollout": "now"}).sort("row"),
-                on="row",
-                by="actor_key",
-                check_sortedness=False,
+                begun.sort("row"), on="row", by="actor_key", check_sortedness=False
             )["now"]
             rows = rows.with_columns(rollout=pl.coalesce(now, "rollout"))
         under_way = pl.col("clock").to_physical() - pl.col("rollout") < WINDOW_NS
@@ -83,32 +89,36 @@ class Rollouts:
 
     def tidy(self, now_ns: int) -> None:
         """Forget, at an event-time tick, what was not seen for 30 days or is beyond the bound."""
-        self._templates.tidy(now_ns)
-        self._actors.tidy(now_ns)
+        for table in (self._templates, self._actors):
+            found = table.find(self._used)
+            table.column("seen")[found[found >= 0]] = now_ns
+            table.tidy(now_ns)
+        self._used = _NO_KEYS
 
     def snapshot(self) -> dict[str, Any]:
         """What was seen as a value."""
-        return {"templates": self._templates.snapshot(), "actors": self._actors.snapshot()}
+        return {
+            "templates": self._templates.snapshot(),
+            "actors": self._actors.snapshot(),
+            "used": self._used.copy(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot."""
         self._templates.restore(state["templates"])
         self._actors.restore(state["actors"])
+        self._used = state["used"]
 
 
 def _templates(oriented: pl.DataFrame) -> pl.DataFrame:
     """Each template of each actor in these rows, in the order in which they first show."""
-    clock = pl.col("clock").to_physical()
     pods = (
-        oriented.select("actor_key", "actor_pod", "row", clock)
+        oriented.select("actor_key", "actor_pod", "row", pl.col("clock").to_physical())
+        .unique(["actor_key", "actor_pod"], keep="first", maintain_order=True)
         .drop_nulls("actor_pod")
-        .group_by("actor_key", "actor_pod", maintain_order=True)
-        .agg(pl.col("row", "clock").first(), last=pl.col("clock").last())
         .with_columns(hash=template_hash(pl.col("actor_pod")))
         .drop_nulls("hash")
     )
-    shown = pods.group_by("actor_key", "hash", maintain_order=True).agg(
-        pl.col("row", "clock").first(), pl.col("last").max()
-    )
+    shown = pods.unique(["actor_key", "hash"], keep="first", maintain_order=True)
     keys = mix(shown["actor_key"].to_numpy(), hash_strings(shown["hash"]))
     return shown.with_columns(template=pl.Series(keys, dtype=pl.UInt64))
