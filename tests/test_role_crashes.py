@@ -15,7 +15,7 @@ from test_evidence_merge import Sent, sequenced
 
 from sidelong.alerts.plain_text import printable_json
 from sidelong.alerts.policy_advice import Advice
-from sidelong.baseline_watch import BaselineWatch
+from sidelong.baseline_watch import BaselineWatch, Judge
 from sidelong.config import Config
 from sidelong.ingest.kafka_client import KafkaError, Partition, Record
 from sidelong.ingest.kafka_consumer import Polled
@@ -276,6 +276,29 @@ def test_correlate_may_die_anywhere(
             died += 1
             cluster.dies_at += 1
     assert died > 5
+    assert told(cluster) == expected
+
+
+class Learning:
+    """A baseline that is newer whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def newest(self) -> Judge:
+        self._number += 1
+        return Judge(self._number // 7, Baseline.empty())
+
+
+def test_a_newer_baseline_is_taken_up_and_nothing_is_forgotten(
+    cluster: Cluster, stretches: Stretches, expected: list[str]
+) -> None:
+    role = detecting(cluster, stretches, 1, 2)
+    role._baseline = Learning()  # type: ignore[assignment]
+    work(lambda: role, cluster, BATCHES)
+    other = correlating(cluster, 1, 5)
+    other._baseline = Learning()  # type: ignore[assignment]
+    work(lambda: other, cluster, "evidence")
     assert told(cluster) == expected
 
 
