@@ -81,11 +81,11 @@ def test_what_reads_kafka_goes_on_for_a_moment_every_ten_seconds_but_not_above_t
     cap = process.cap()
     process.has(95)
     assert cap.hold
-    held = []
+    held: list[bool] = []
     for _ in range(210):  # twice ten and a half seconds
         process.has(95, after=0.1)
         held.append(cap.hold)
-    assert 8 <= held.count(False) <= 12
+    assert 8 <= sum(not one for one in held) <= 12
     process.has(101, after=0.0)
     for _ in range(210):
         process.has(101, after=0.1)
