@@ -49,10 +49,15 @@ def decode(content: bytes | memoryview) -> Any:
     if bytes(view[: len(_MAGIC)]) != _MAGIC:
         raise DamagedState("it does not begin like a state that this version writes")
     try:
+        # A frame may say any size, and as much would be asked for at once.
+        if zstandard.frame_content_size(view[len(_MAGIC) :]) > _MOST_BYTES:
+            raise DamagedState("it says that it is larger than any state")
         packed = zstandard.ZstdDecompressor().decompress(
             view[len(_MAGIC) :], max_output_size=_MOST_BYTES
         )
         return _unpack(packed)
+    except DamagedState:
+        raise
     except (zstandard.ZstdError, msgspec.MsgspecError, MemoryError) as error:
         raise DamagedState(f"it is damaged: {error}") from error
     except (pl.exceptions.PolarsError, ValueError, TypeError, IndexError, KeyError) as error:

@@ -1,0 +1,81 @@
+"""Who is silent: partitions of which nothing came for a while, and of which nothing is to come.
+
+A partition counts as silent only on good grounds: nothing of it was read for the time to wait, and
+asked after that time its broker said that there is nothing more. A broker that does not answer is
+no ground. What was said holds for as long again, then it is asked once more.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+__all__ = ["Silence"]
+
+_ASK_SECONDS: Final = 0.05  # the least time between two questions
+_LASTS_SECONDS: Final = 0.2  # the least time for which an answer holds
+_IDLE_SECONDS: Final = 1.0  # without any row, until that is worth a row of its own
+_LONGEST_SECONDS: Final = 10.0  # between two such rows, each of which comes later than the last
+
+
+class Silence:
+    """What is known of the silence of partitions. wait: see the module. All times in seconds."""
+
+    def __init__(self, wait: float) -> None:
+        self._wait: Final = wait
+        self._lasts: Final = max(2 * wait, _LASTS_SECONDS)
+        self._heard: dict[int, float] = {}
+        self._ends: Mapping[int, tuple[int, int]] = {}
+        self._asked = float("-inf")
+        self._spoke = 0.0
+        self._pause = _IDLE_SECONDS
+
+    def begin(self, partitions: Iterable[int], now: float) -> None:
+        """Know nothing yet."""
+        self._heard = dict.fromkeys(partitions, now)
+        self._ends, self._asked = {}, float("-inf")
+        self.spoke(now)
+
+    def heard(self, partition: int, now: float) -> None:
+        """Something of a partition was read."""
+        self._heard[partition] = now
+
+    def spoke(self, now: float) -> None:
+        """A row went into the stream."""
+        self._spoke, self._pause = now, _IDLE_SECONDS
+
+    def asks(self, now: float, *, waiting: bool) -> bool:
+        """Whether it wants to be `told` how much there is. waiting: whether there are rows that
+        wait for it."""
+        if now - self._asked < max(self._wait, _ASK_SECONDS):
+            return False
+        if not waiting and now - self._spoke < self._pause:
+            return False
+        return any(now - heard >= self._wait for heard in self._heard.values())
+
+    def told(self, ends: Mapping[int, tuple[int, int]] | None, now: float) -> None:
+        """What there is of each partition: its first offset and that behind its last; None when
+        nobody could tell."""
+        self._asked = now
+        self._ends = ends or {}
+        if ends is None:
+            self.spoke(now)  # who knows what there is
+
+    def of(self, read: Mapping[int, int], now: float) -> frozenset[int]:
+        """The partitions that are silent. read: of each the offset that is to be read next."""
+        if now - self._asked > self._lasts:
+            return frozenset()
+        return frozenset(
+            place
+            for place, heard in self._heard.items()
+            if self._asked - heard >= self._wait
+            and place in self._ends
+            and self._ends[place][1] <= read[place]
+        )
+
+    def passed(self, now: float) -> float | None:
+        """Seconds since the last row, when they are worth a row of their own: after one second of
+        silence, then each time twice as long, up to ten; None else."""
+        passed = now - self._spoke
+        if passed < self._pause:
+            return None
+        self._spoke, self._pause = now, min(2 * self._pause, _LONGEST_SECONDS)
+        return passed
