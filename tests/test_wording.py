@@ -42,7 +42,7 @@ OFFICE = known(
         "data/report -> data/db:5432": 500,
     }
 )
-CASUAL = known({"shop/web -> shop/api:80": 5, "pay/api -> pay/ledger:80": 5})
+CASUAL = known({"shop/web -> shop/api:80": 20, "pay/api -> pay/ledger:80": 20})
 
 
 def answered(*connections: str) -> pl.DataFrame:
