@@ -1,7 +1,6 @@
 """What is measured: named as Prometheus wants it, never falling, and in one table."""
 
 import re
-import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -68,11 +67,10 @@ def test_every_measure_of_the_table_is_exported_under_its_name() -> None:
         assert f"{measure.metric}{suffix}" in exported
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_finds_nothing_to_say() -> None:
+def test_promtool_finds_nothing_to_say(promtool: Path) -> None:
     metrics, _ = everything()
     ours = re.sub(rb"(?m)^(# (HELP|TYPE) )?process_.*\n", b"", metrics.scrape())
-    said = subprocess.run(["promtool", "check", "metrics"], input=ours, capture_output=True)
+    said = subprocess.run([promtool, "check", "metrics"], input=ours, capture_output=True)
     assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
 
 

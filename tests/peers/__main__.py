@@ -17,7 +17,7 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `peers`, as pytest has it
 
 from peers.alertmanager_peer import alertmanager_program
-from peers.debian import DebianError
+from peers.debian import DebianError, debian_program
 from peers.go_programs import GoError, built
 from peers.kafka_jars import KafkaError, kafka_jars
 
@@ -41,6 +41,7 @@ def main() -> int:
         "Debian's packages": debian,
         "Alertmanager": alertmanager_program,
         "Kafka": kafka_jars,
+        "promtool": partial(debian_program, "prometheus", "promtool"),
         **{name: partial(built, name, SOURCES / folder) for name, folder in GO.items()},
     }
     failed = False
