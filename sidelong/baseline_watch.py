@@ -50,7 +50,7 @@ class BaselineWatch:
         self._looked = ticks()
         self._judge = Judge(0, load_baseline(place) if place else Baseline.empty())
 
-    name: Final = ""  # for metrics: of the process
+    name = ""  # for metrics: of the process
 
     def counters(self) -> Measures:
         """None; for metrics."""

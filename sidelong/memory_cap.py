@@ -66,7 +66,7 @@ class MemoryCap:
     resident, relieve, ticks: for tests.
     """
 
-    name: Final = ""  # for metrics: of the process
+    name = ""  # for metrics: of the process
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class CorrelateRole:
     """Makes incidents of evidence. Takes `consumer` (of evidence, in a group) and `producer` over;
     see `Role`."""
 
-    name: Final = "correlate"
+    name = "correlate"
 
     def __init__(
         self,

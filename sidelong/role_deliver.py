@@ -29,7 +29,7 @@ class DeliverRole:
     """Tells receivers of incidents. Takes `consumer` (of alerts, in a group) and `notifier` over;
     see `Role`."""
 
-    name: Final = "deliver"
+    name = "deliver"
 
     def __init__(
         self, surroundings: Surroundings, *, consumer: KafkaConsumer, notifier: Notifier

@@ -59,7 +59,7 @@ class DetectRole:
     networks: see `Detectors`. decode: reads a message; ValueError for one that is damaged.
     """
 
-    name: Final = "detect"
+    name = "detect"
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class DetectRole:
         self._observe = surroundings.observe
         self._baseline = baseline
         self._networks = networks
+        self._budget = config.anomaly.alarms_per_day
         self._reader = Reader(consumer, surroundings.say)
         self._producer = producer
         self._store = store
@@ -168,7 +169,7 @@ class DetectRole:
         return _Built(self._baseline.newest(), Bounds.within(self._megabytes, parts))
 
     def _detectors(self, built: _Built) -> Detectors:
-        return Detectors(built.judge.baseline, self._networks, built.bounds)
+        return Detectors(built.judge.baseline, self._networks, built.bounds, budget=self._budget)
 
     def _fit(self) -> None:
         """Go on by the newest baseline, and within what there is for each partition."""

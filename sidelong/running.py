@@ -59,14 +59,14 @@ def planned(config: Config, asked: Sequence[RoleName] = ()) -> Work:
         missing["collect"] = "there are no inputs in [service]"
     if not config.receivers:
         missing["deliver"] = "there are no [[receivers]]"
-    roles = asked or service.roles
+    roles: Sequence[RoleName] = asked or service.roles
     for role in asked:
         if role in missing:
             raise ConfigError(
                 f"the role {role} has nothing to do: {missing[role]}", hint="docs/running.md"
             )
     left = tuple(f"without the role {role}: {missing[role]}" for role in roles if role in missing)
-    chosen = tuple(role for role in roles if role not in missing)
+    chosen: tuple[RoleName, ...] = tuple(role for role in roles if role not in missing)
     if not chosen:
         raise ConfigError("; ".join(left), hint="docs/running.md")
     return Work(chosen, left)

@@ -34,7 +34,7 @@ class Vitals:
     ready_seconds: how far behind a role may be that is ready. May be used by any thread.
     """
 
-    name: Final = ""  # for metrics: of the process
+    name = ""  # for metrics: of the process
 
     def __init__(
         self,
