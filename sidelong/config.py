@@ -22,6 +22,7 @@ from sidelong.config_problems import problems
 from sidelong.errors import ConfigError
 from sidelong.ingest.kubernetes_login import KubernetesSettings
 from sidelong.ingest.settings import InputSettings
+from sidelong.models.anomaly_settings import AnomalySettings
 from sidelong.service_settings import ServiceSettings
 
 __all__ = ["Config", "Read", "look_at", "read_config"]
@@ -31,6 +32,7 @@ class Config(InputSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """All there is to set, at its defaults."""
 
     alerts: AlertSettings = AlertSettings()
+    anomaly: AnomalySettings = AnomalySettings()
     collect: CollectSettings = CollectSettings()
     delivery: DeliverySettings = DeliverySettings()
     kubernetes: KubernetesSettings = KubernetesSettings()

@@ -64,7 +64,8 @@ def replay(
         named_by(pods, kubernetes, settings.kubernetes, terminal) as names,
         _told(settings, terminal, notify) as tell,
     ):
-        pipeline = Pipeline(baseline=model, pods=names, advice=advice)
+        budget = settings.anomaly.alarms_per_day
+        pipeline = Pipeline(baseline=model, pods=names, advice=advice, budget=budget)
         found = watch(sources, pipeline, listing, terminal, known=known, tell=tell)
     return FOUND if found else NOTHING_FOUND
 

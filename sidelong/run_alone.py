@@ -66,6 +66,7 @@ class Alone:
         self._baseline = baseline
         self._names = names
         self._policy = config.policy
+        self._budget = config.anomaly.alarms_per_day
         self._bounds = Bounds.within(config.service.memory_megabytes)
         self._every = config.service.snapshot_seconds
         self._notifier = notifier
@@ -152,11 +153,13 @@ class Alone:
             gauges["watermark_delay_seconds"] = time.time() - self._pipeline.clock_ns / 1e9
         if self._snapshot_at:
             gauges["snapshot_timestamp_seconds"] = self._snapshot_at
+            gauges["snapshot_bytes"] = self._store.last_bytes
         return gauges | (told_gauges(self._notifier) if self._notifier else {})
 
     def _made(self, judge: Judge) -> Pipeline:
         advice = Advice(judge.baseline, self._policy.selectors(), self._policy.kind)
-        return Pipeline(judge.baseline, self._names, self._bounds, advice)
+        budget = self._budget
+        return Pipeline(judge.baseline, self._names, self._bounds, advice, budget=budget)
 
     def _restore(self) -> None:
         state: dict[str, Any] | None = self._store.load(_KEY)

@@ -1,5 +1,7 @@
 """From traffic to a sentence: a workload that does what it never did, minute after minute."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 from builders import flows, learnt
@@ -7,6 +9,7 @@ from builders import flows, learnt
 from sidelong.alerts.incident import Incident
 from sidelong.learning import Learning
 from sidelong.models.baseline import Baseline
+from sidelong.models.forests import Forests
 from sidelong.pipeline import Pipeline
 
 CLIENTS = ("shop/web", "shop/cart", "shop/search", "jobs/mail", "jobs/index", "jobs/report")
@@ -15,17 +18,17 @@ TWO_HOURS = 7_200
 
 def minutes(count: int, start: int = 0, busy: int = 0) -> pl.DataFrame:
     """Everybody calls the database a few times a minute; `shop/web` fails so often beside that."""
-    told = []
+    told: list[tuple[float, str]] = []
     for minute in range(count):
         for number, client in enumerate(CLIENTS):
             for call in range(2 + (minute * 7 + number * 3) % 5):
-                at = start + minute * 60 + call * 9 + number
+                at = start + minute * 60 + call * 9.0 + number
                 told += [
                     (at, f"{client} -> data/db:5432"),
                     (at + 0.01, f"{client} <- data/db:5432 SYN-ACK"),
                 ]
         for call in range(busy):
-            at = start + minute * 60 + 10 + call * 0.1
+            at = start + minute * 60 + 10 + call / 10
             told.append((at, "shop/web -> data/db:5432"))
             told.append((at + 0.01, "shop/web <- data/db:5432 RST"))
     return flows(*(f"{at:.3f}s {what}" for at, what in sorted(told)))
@@ -55,7 +58,7 @@ def test_the_same_work_brings_no_anomaly(baseline: Baseline) -> None:
 def test_what_a_workload_never_did_is_told_as_information_and_explained(
     baseline: Baseline,
 ) -> None:
-    (incident,) = last(baseline, minutes(20, TWO_HOURS, busy=200))
+    (incident,) = last(baseline, minutes(20, TWO_HOURS, busy=60))
     assert (incident.kind, incident.severity) == ("anomaly", "info")
     assert incident.actor.workload == "shop/web"
     assert incident.counts["windows"] >= 5
@@ -66,7 +69,7 @@ def test_what_a_workload_never_did_is_told_as_information_and_explained(
 
 
 def test_a_larger_budget_tells_of_it_no_later(baseline: Baseline) -> None:
-    strange = minutes(20, TWO_HOURS, busy=100)
+    strange = minutes(20, TWO_HOURS, busy=60)
     detected = []
     for budget in (0.01, 1.0, 100.0):
         pipeline = Pipeline(baseline, budget=budget)
@@ -78,7 +81,7 @@ def test_a_larger_budget_tells_of_it_no_later(baseline: Baseline) -> None:
 
 def test_strange_windows_do_not_teach(baseline: Baseline) -> None:
     learning = Learning(before=baseline)
-    learning.observe(minutes(20, TWO_HOURS, busy=200))
+    learning.observe(minutes(20, TWO_HOURS, busy=60))
     after = learning.update().baseline
     ours, theirs = (
         one.workload_windows.filter(pl.col("actor") == "shop/web")["refusals"].max()
@@ -87,3 +90,15 @@ def test_strange_windows_do_not_teach(baseline: Baseline) -> None:
     assert ours == theirs == 0
     grown = after.workload_windows.height - baseline.workload_windows.height
     assert grown >= 5 * 18  # everybody else's do
+
+
+def test_a_service_takes_up_a_baseline_with_forests_where_it_had_one_without(
+    baseline: Baseline,
+) -> None:
+    strange = minutes(20, TWO_HOURS, busy=60)
+    before = Pipeline(replace(baseline, forests=Forests()))
+    assert before.process(strange[:60]) == []
+    after = Pipeline(baseline)
+    after.restore(before.snapshot())
+    told = after.process(strange[60:]) + after.finish()
+    assert {one.kind for one in told} == {"anomaly"}
