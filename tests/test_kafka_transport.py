@@ -284,6 +284,33 @@ def test_a_paused_partition_brings_nothing_until_it_is_resumed(
     assert [record.value for record in read(consumer, 1)] == [b"one"]
 
 
+def test_a_reader_that_is_held_brings_nothing_and_loses_nothing(
+    settings: KafkaSettings, produce: KafkaProducer, consume: Callable[..., KafkaConsumer]
+) -> None:
+    topic, held = topic_of(settings, 3), threading.Event()
+    for partition in range(3):
+        produce.send(topic, b"one", partition=partition).offset()
+    held.set()
+    consumer = consume(topics=[topic], group=group(), hold=held.is_set)
+    gained: set[Partition] = set()
+    while len(gained) < 3:  # what it owns it learns all the same
+        polled = consumer.poll(1)
+        assert polled.records == {}
+        gained |= polled.gained
+        for partition in polled.gained:
+            consumer.seek(partition, 0)
+    consumer.pause((topic, 2))
+    assert consumer.poll(0.4).records == {}
+    held.clear()
+    assert len(read(consumer, 2)) == 2
+    held.set()
+    produce.send(topic, b"two", partition=0).offset()
+    consumer.resume((topic, 2))
+    assert consumer.poll(0.4).records == {}
+    held.clear()
+    assert sorted(record.value for record in read(consumer, 2)) == [b"one", b"two"]
+
+
 def test_what_is_not_owned_is_not_committed(
     settings: KafkaSettings, produce: KafkaProducer, consume: Callable[..., KafkaConsumer]
 ) -> None:
