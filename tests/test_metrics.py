@@ -74,6 +74,14 @@ def test_promtool_finds_nothing_to_say(promtool: Path) -> None:
     assert (said.returncode, said.stdout, said.stderr) == (0, b"", b"")
 
 
+def test_pages_name_only_metrics_that_there_are() -> None:
+    suffixes = ("", "_bucket", "_sum", "_count")
+    known = {f"{one.metric}{suffix}" for one in MEASURES for suffix in suffixes}
+    for page in (ROOT / "docs").glob("*.md"):
+        named = re.findall(r"\bsidelong_[a-z_]+\b", page.read_text())
+        assert set(named) <= known, page.name
+
+
 def test_the_table_names_nothing_twice() -> None:
     assert len({measure.name for measure in MEASURES}) == len(MEASURES)
     assert len({measure.metric for measure in MEASURES}) == len(MEASURES)
