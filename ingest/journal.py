@@ -15,6 +15,7 @@ compares. A round 0 begins a stream, at the positions that it tells.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -51,20 +52,20 @@ def headers_of(decided: Decided) -> dict[str, bytes]:
 
 
 def entries(messages: Iterable[Entry]) -> Iterator[Decided]:
-    """The rounds that count, in order. Errors: DamagedStretch for one that counts and cannot be
-    read."""
+    """The rounds that count and can be read, in order."""
     for message in messages:
         headers = message.headers
         if headers.get("schema") != SCHEMA.encode() or headers.get("at") != b"%d" % message.offset:
             continue
-        yield Decided(
-            headers.get("stream", b"").decode(errors="replace"),
-            number(headers, "round"),
-            _positions(headers.get("positions", b"")),
-            message.offset,
-            number(headers, "partitions"),
-            number(headers, "idle", signed=True) if "idle" in headers else None,
-        )
+        with suppress(DamagedStretch):  # which leaves a hole
+            yield Decided(
+                headers.get("stream", b"").decode(errors="replace"),
+                number(headers, "round"),
+                _positions(headers.get("positions", b"")),
+                message.offset,
+                number(headers, "partitions"),
+                number(headers, "idle", signed=True) if "idle" in headers else None,
+            )
 
 
 def _positions(text: bytes) -> dict[int, Position]:

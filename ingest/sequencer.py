@@ -53,8 +53,8 @@ class Sequencer:
     is lost. wait: seconds for which rows wait for a partition that is silent. clock: wall time in
     seconds.
 
-    Errors: DamagedStretch for a journal that counts and cannot be read; KeyError, TypeError,
-    ValueError and ConfigError for a state of another version. Whatever `raw` and `batches` raise.
+    Errors: KeyError, TypeError, ValueError and ConfigError for a state of another version; whatever
+    `raw` and `batches` raise.
     """
 
     def __init__(
