@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sidelong.alerts.plan import Plan
+from sidelong.alerts.receivers import build_receivers
 from sidelong.baseline_watch import BaselineWatch
-from sidelong.errors import SourceError
+from sidelong.claim import Claim
+from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.podmap import PodMap, PodMaps
+from sidelong.ingest.state_store import StateStore
 from sidelong.ingest.topic_address import TopicAddress
-from sidelong.reading import Snapshots
 from sidelong.resuming import gone, lanes_of, resume
 from sidelong.role import Role, RoleBuilder, Surroundings
 from sidelong.service_settings import RoleName
@@ -23,6 +26,7 @@ from sidelong.service_settings import RoleName
 if TYPE_CHECKING:
     from sidelong.ingest.kafka_consumer import KafkaConsumer
     from sidelong.ingest.kafka_producer import KafkaProducer
+    from sidelong.ingest.state_store import StateStore
     from sidelong.notify import Notifier
 
 __all__ = ["alone", "builders"]
@@ -125,9 +129,21 @@ def _collect(surroundings: Surroundings) -> Role:
 
 
 def _normalise(surroundings: Surroundings) -> Role:
-    from sidelong.role_normalise import build_normalise
+    from sidelong.role_normalise import NormaliseRole
 
-    return build_normalise(surroundings)
+    with ExitStack() as opened:
+        pods = opened.enter_context(_named(surroundings))
+        with _Kafka(surroundings, "normalise") as kafka:
+            election = kafka.consumer("evidence", to="flows.batches")
+            election.partitions(surroundings.config.kafka.topic("flows.raw"))
+            return NormaliseRole(
+                surroundings,
+                pods,
+                election=election,
+                producer=kafka.producer(),
+                store=_snapshots(surroundings),
+                closing=[opened.pop_all().close],
+            )
 
 
 def _detect(baseline: BaselineWatch, surroundings: Surroundings) -> Role:
@@ -163,9 +179,15 @@ def _correlate(baseline: BaselineWatch, surroundings: Surroundings) -> Role:
 def _deliver(surroundings: Surroundings) -> Role:
     from sidelong.role_deliver import DeliverRole
 
-    with _Kafka(surroundings, "deliver") as kafka:
-        consumer = kafka.consumer("alerts")
-        return DeliverRole(surroundings, consumer=consumer, notifier=_notifier(surroundings))
+    config = surroundings.config
+    Plan.read(config.alerts, build_receivers(config.receivers))  # what is wrong is said at once
+
+    def opened() -> "tuple[KafkaConsumer, Notifier]":
+        with _Kafka(surroundings, "deliver") as kafka:
+            return kafka.consumer("alerts"), _notifier(surroundings)
+
+    claim = Claim(surroundings.config.delivery.outbox)
+    return DeliverRole(surroundings, claim=claim, opened=opened)
 
 
 def _alone(baseline: BaselineWatch, surroundings: Surroundings) -> Role:
@@ -174,6 +196,13 @@ def _alone(baseline: BaselineWatch, surroundings: Surroundings) -> Role:
 
     config = surroundings.config
     with ExitStack() as opened:
+        claim = Claim(config.delivery.outbox)
+        opened.callback(claim.release)
+        if not claim.taken():
+            raise ConfigError(
+                f"another process works with the outbox {config.delivery.outbox}",
+                hint="end that one first, or give this one an outbox and a state of its own",
+            )
         names = opened.enter_context(_named(surroundings))
         notifier = _notifier(surroundings) if config.receivers else None
         if notifier is not None:
@@ -190,7 +219,6 @@ def _alone(baseline: BaselineWatch, surroundings: Surroundings) -> Role:
 
 
 def _notifier(surroundings: Surroundings) -> "Notifier":
-    from sidelong.alerts.receivers import build_receivers
     from sidelong.notify import Notifier
     from sidelong.telling import timed
 
@@ -203,10 +231,10 @@ def _notifier(surroundings: Surroundings) -> "Notifier":
     )
 
 
-def _snapshots(surroundings: Surroundings) -> Snapshots:
+def _snapshots(surroundings: Surroundings) -> "StateStore":
     from sidelong.ingest.state_store import StateStore
 
-    return StateStore(surroundings.config.service.state)
+    return StateStore(surroundings.config.service.state, surroundings.say)
 
 
 @contextmanager

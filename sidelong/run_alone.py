@@ -179,7 +179,8 @@ class Alone:
         if self._notifier is not None:
             if self._reload.is_set():
                 self._reload.clear()
-                self._notifier.reload()
+                if self._notifier.reload():
+                    self._say("routes and suppressions were read again")
             self._notifier.tick()
         newest = self._baseline.newest()
         if newest.number != self._judge.number:

@@ -149,6 +149,8 @@ def test_whatever_ends_it_the_next_start_goes_on_and_each_incident_is_told_once(
     second = start()
     second.until(lambda: len(opened(told(config))) == len(opened(expected)))
     assert "going on where the snapshot ends" in second.log
+    second.process.send_signal(signal.SIGHUP)
+    second.until(lambda: "routes and suppressions were read again" in second.log)
     assert second.end(signal.SIGTERM) == 0
     third = start()
     # Of what was told in between, the last state of each is that of an uninterrupted run.
