@@ -157,5 +157,5 @@ def _pod(name: str, number: int) -> str | None:
     """A pod of a workload, which is rolled out now and then."""
     if ":" in name:
         return None
-    template = ("7d9f8c6b5", "6c5d7f8b9", "5b4c6d7f8")[number // 20 % 3]
+    template = ("7d9f8c6b5", "6c5d7f8b9", "5b4c6d7f8")[number // 45 % 3]
     return f"{name}-{template}-x2x4z"
