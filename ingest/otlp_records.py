@@ -22,12 +22,14 @@ _decode_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class OtlpRecord(NamedTuple):
-    """One log record. time: nanoseconds since 1970, 0 if it has none; text: a body of text."""
+    """One log record. time: nanoseconds since 1970, 0 if it has none. text: a body of text; labels:
+    what is in one of JSON. line: the body of JSON as it was."""
 
     time: int
     text: str | None
     labels: Mapping[str, str]
     reporter: Reporter
+    line: str | None = None
 
 
 class Export(NamedTuple):
@@ -57,7 +59,7 @@ class RecordReader:
             reporter = self._reporter(of_resource.resource) if of_resource.resource else NOBODY
             for of_scope in of_resource.scope_logs:
                 for record in of_scope.log_records:
-                    text, labels = _body(record.body)
+                    text, labels, line = _body(record.body)
                     for pair in record.attributes:
                         text_value = pair.value.string_value
                         # Nearly all are text, and UTF-8; the rest costs more.
@@ -65,7 +67,7 @@ class RecordReader:
                             text_value = _text(pair.value)
                         labels[pair.key] = text_value
                     time = record.time_unix_nano or record.observed_time_unix_nano
-                    yield OtlpRecord(time if time < _LATEST else 0, text, labels, reporter)
+                    yield OtlpRecord(time if time < _LATEST else 0, text, labels, reporter, line)
 
     def _reporter(self, resource: bytes) -> Reporter:
         known = self._reporters.get(resource)
@@ -78,21 +80,24 @@ class RecordReader:
         return known
 
 
-def _body(body: AnyValue) -> tuple[str | None, dict[str, str]]:
+_Body = tuple[str | None, dict[str, str], str | None]
+
+
+def _body(body: AnyValue) -> _Body:
     text = body.string_value
     if text:
         return _text_or_json(_readable(text))
-    return None, {_readable(pair.key): _text(pair.value) for pair in body.kvlist_value.values}
+    return None, {_readable(pair.key): _text(pair.value) for pair in body.kvlist_value.values}, None
 
 
-def _text_or_json(text: str) -> tuple[str | None, dict[str, str]]:
-    """A body of text, or what is in it if it is a JSON object."""
+def _text_or_json(text: str) -> _Body:
+    """A body of text, or what is in it if it is a JSON object, and that."""
     if text.startswith("{"):
         try:
-            return None, {key: _plain(value) for key, value in _decode_json(text).items()}
+            return None, {key: _plain(value) for key, value in _decode_json(text).items()}, text
         except (msgspec.MsgspecError, RecursionError):
             pass
-    return text, {}
+    return text, {}, None
 
 
 def _text(value: AnyValue) -> str:
@@ -174,16 +179,16 @@ def _of_json(content: bytes) -> Iterable[OtlpRecord]:
         for of_scope in of_resource.scopeLogs:
             for record in of_scope.logRecords:
                 body = record.body or _Value()
-                text, labels = None, {}
+                text, labels, line = None, {}, None
                 if body.kvlistValue is not None:
                     labels = _labels(body.kvlistValue.values)
                 elif body.stringValue:
-                    text, labels = _text_or_json(body.stringValue)
+                    text, labels, line = _text_or_json(body.stringValue)
                 labels |= _labels(record.attributes)
                 time = _nanoseconds(record.timeUnixNano or 0) or _nanoseconds(
                     record.observedTimeUnixNano or 0
                 )
-                yield OtlpRecord(time, text, labels, reporter)
+                yield OtlpRecord(time, text, labels, reporter, line)
 
 
 def _labels(pairs: Sequence[_Pair]) -> dict[str, str]:

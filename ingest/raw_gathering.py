@@ -1,7 +1,7 @@
 """What is held of many messages until it is decoded together; and what is made of it.
 
-A place is where something comes from: the number of the message in the upper 32 bits, that of the
-line or message inside in the lower.
+A place is where something comes from: the number of the message, that of the line or message inside
+it, and that of the record inside that, in 24, 20 and 20 bits.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["PLACE", "Gathering", "Told", "place_of", "placed"]
+__all__ = ["PLACE", "Gathering", "Told", "inside_of", "message_of", "place_of", "placed"]
 
 PLACE: Final = "__place"
 """A column beside the schema: the place that a flow comes from."""
 
+_BITS: Final = 20
 _MOST_BYTES: Final = 8 << 20
 _MOST_THINGS: Final = 32 << 10
 _BROKEN: Final = (
@@ -26,8 +27,18 @@ _BROKEN: Final = (
 
 
 def place_of(message: int, inside: int = 0) -> int:
-    """The place of a thing that is `inside` a message."""
-    return message << 32 | inside
+    """The place of a thing that is `inside` a message; that plus n is of the nth record in it."""
+    return message << _BITS * 2 | inside << _BITS
+
+
+def message_of(places: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The numbers of the messages of places."""
+    return (places >> np.uint64(_BITS * 2)).astype(np.int64)
+
+
+def inside_of(place: int) -> tuple[int, int]:
+    """Of a place the number of the message, and that of the thing inside."""
+    return place >> _BITS * 2, place >> _BITS & (1 << _BITS) - 1
 
 
 def placed(flows: pl.DataFrame, places: NDArray[np.uint64], number: str) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from sidelong.ingest.csv_flows import CsvLines
 from sidelong.ingest.csv_settings import check_csv
 from sidelong.ingest.pcap import PcapFile
 from sidelong.ingest.raw_batches import batch_flows, read_batch
-from sidelong.ingest.raw_gathering import PLACE, Told, place_of
+from sidelong.ingest.raw_gathering import PLACE, Told, inside_of, message_of, place_of
 from sidelong.ingest.raw_kinds import Kind, kind_of, line_format, messages_of
 from sidelong.ingest.raw_lines import LINE_FORMATS, JoinedLines
 from sidelong.ingest.raw_protobuf import JoinedMessages
@@ -93,7 +93,7 @@ class RawDecoder:
         self._most_bytes: Final = settings.messages.most_megabytes << 20
         self._most_records: Final = settings.messages.most_records
         self._lines: Final = JoinedLines(settings)
-        self._messages: Final = JoinedMessages(settings)
+        self._messages: Final = JoinedMessages(settings, self._lines)
         self._batches: list[tuple[int, pl.DataFrame]] = []
         self._told: list[Told] = []
         self._sizes: dict[int, int] = {}  # of messages with several lines: how many
@@ -136,7 +136,7 @@ class RawDecoder:
 
     def _decoded(self, records: Sequence[M]) -> RawBatch[M]:
         self._read_batches()
-        told = [*self._told, *self._lines.take(), *self._messages.take()]
+        told = [*self._told, *self._messages.take(), *self._lines.take()]  # in exports are lines
         self._told, sizes, self._sizes = [], self._sizes, {}
         flows, counts = _in_order(told, len(records))
         faults = sorted(fault for each in told for fault in each.faults)
@@ -247,7 +247,7 @@ class RawDecoder:
         numbers = [number for number, _ in self._batches]
         flows, heights, faults = batch_flows([stored for _, stored in self._batches])
         self._batches = []
-        places = np.repeat(np.array(numbers, np.uint64) << np.uint64(32), heights)
+        places = np.repeat(np.array([place_of(number) for number in numbers], np.uint64), heights)
         told = [(place_of(numbers[at]), why) for at, why in faults.items()]
         self._told.append(Told(flows.with_columns(pl.Series(PLACE, places)), told))
 
@@ -295,7 +295,7 @@ def _in_order(told: Sequence[Told], count: int) -> tuple[pl.DataFrame, NDArray[n
     flows = pl.concat(parts)
     if not flows[PLACE].is_sorted():
         flows = flows.sort(PLACE, maintain_order=True)
-    of = (flows[PLACE].to_numpy() >> np.uint64(32)).astype(np.int64)
+    of = message_of(flows[PLACE].to_numpy())
     return flows.select(FLOW_SCHEMA.names()), np.bincount(of, minlength=count)
 
 
@@ -308,7 +308,8 @@ def _poison(
     """For each message with faults what to say of them: how many there are, and the first."""
     by_message: dict[int, list[tuple[int, str]]] = {}
     for place, why in faults:
-        by_message.setdefault(place >> 32, []).append((place & 0xFFFF_FFFF, why))
+        number, inside = inside_of(place)
+        by_message.setdefault(number, []).append((inside, why))
     for number, wrong in by_message.items():
         first, cause = wrong[0]
         if size := sizes.get(number):

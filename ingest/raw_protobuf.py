@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from sidelong.ingest.flow_records import agent_flows, sampled_flows
 from sidelong.ingest.hubble_protobuf import HubbleDecoder
 from sidelong.ingest.otlp_logs import OtlpDecoder
-from sidelong.ingest.otlp_records import RecordReader
+from sidelong.ingest.otlp_records import Export, RecordReader
 from sidelong.ingest.raw_gathering import Gathering, Told, placed
+from sidelong.ingest.raw_kinds import line_format
+from sidelong.ingest.raw_lines import LINE_FORMATS, JoinedLines
+from sidelong.ingest.raw_values import Unreadable
 from sidelong.ingest.schema import LINE
 from sidelong.ingest.settings import InputSettings
 
@@ -20,10 +23,14 @@ _NUMBER: Final = "message"
 
 
 class JoinedMessages(Gathering):
-    """Takes messages and decodes them when there are enough."""
+    """Takes messages and decodes them when there are enough.
 
-    def __init__(self, settings: InputSettings) -> None:
+    lines: is given what shippers put as lines into exports of OTLP, to be taken afterwards.
+    """
+
+    def __init__(self, settings: InputSettings, lines: JoinedLines) -> None:
         super().__init__()
+        self._lines: Final = lines
         self._hubble: Final = HubbleDecoder("it", fast=settings.hubble.fast)
         self._otlp: Final = OtlpDecoder(settings.envoy)
         self._records: Final = RecordReader()
@@ -59,6 +66,25 @@ class JoinedMessages(Gathering):
             for number, export in enumerate(exports)
             if export.fault
         ]
+        exports = [self._without_lines(*each) for each in zip(exports, places, strict=True)]
         found, _ = self._otlp.flows(exports, numbered=True)
         flows = placed(found.flows, places, LINE) if found.flows.height else None
         return Told(flows, faults, found.bad - len(faults))
+
+    def _without_lines(self, export: Export, place: np.uint64) -> Export:
+        """The export without records whose body is a line of another format, as a shipper has it.
+
+        Envoy's JSON stays: attributes may say more of it.
+        """
+        kept = []
+        for number, record in enumerate(export.records):
+            if record.line is not None:
+                try:
+                    format, line = line_format(record.line.encode())
+                except Unreadable:
+                    format, line = "", b""
+                if format in LINE_FORMATS and not format.startswith("envoy"):
+                    self._lines.add(format, int(place) + number, line)
+                    continue
+            kept.append(record)
+        return export if len(kept) == len(export.records) else export._replace(records=kept)

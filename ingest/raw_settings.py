@@ -49,4 +49,4 @@ class MessageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     formats: dict[str, MessageFormat] = {}
     most_megabytes: _Count = 64
-    most_records: _Count = 1 << 17
+    most_records: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 1 << 17

@@ -144,6 +144,15 @@ def test_otlp_in_protobuf_and_in_json_say_the_same(decoder: RawDecoder) -> None:
     assert_frame_equal(protobuf.flows, decoder.decode([sent]).flows)
 
 
+def test_lines_that_a_shipper_put_into_an_export_are_read(decoder: RawDecoder) -> None:
+    bodies = [LINE.decode(), "starting up", json.dumps({"log": LINE.decode()}), "{}"]
+    records = [{"timeUnixNano": "1764000000000000000", "body": {"stringValue": b}} for b in bodies]
+    export = {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
+    batch = decoder.decode([Sent(json.dumps(export).encode()), Sent(LINE)])
+    assert (batch.rows_per_record.tolist(), batch.poison, batch.passed) == ([2, 1], [], 2)
+    assert batch.flows["origin"].unique().to_list() == ["hubble"]
+
+
 def test_other_logs_in_an_export_are_passed_over_and_counted(decoder: RawDecoder) -> None:
     record = {"timeUnixNano": "1764000000000000000", "body": {"stringValue": "starting up"}}
     export = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record, record]}]}]}
