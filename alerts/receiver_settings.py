@@ -262,9 +262,8 @@ class KafkaReceiverSettings(
 ):
     """A topic of Kafka, in which there is a message for each event, with the incident's id as key.
 
-    name: what routes call it. servers, tls, sasl: as in [kafka], which may be another Kafka. topic:
-    its whole name; it must be there. format: json is that of --output json. seconds: how long
-    everything may take.
+    name: what routes call it. servers, tls, sasl: as in [kafka], maybe of another one. topic: its
+    whole name; it must exist. format: json is that of --output json. seconds: of everything.
     """
 
     name: Name
