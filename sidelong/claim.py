@@ -16,7 +16,7 @@ class Claim:
     """A claim to the file at `path`, made with a lock on a file beside it."""
 
     def __init__(self, path: str) -> None:
-        self._lock = Path(f"{path}.lock")
+        self._file = Path(f"{path}.claim")  # the outbox has a .lock of its own
         self._held: int | None = None
 
     def taken(self) -> bool:
@@ -24,11 +24,11 @@ class Claim:
         if self._held is not None:
             return True
         try:
-            self._lock.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(
-                f"{self._lock} cannot be written: {error.strerror}",
+                f"{self._file} cannot be written: {error.strerror}",
                 hint="name a path that this user may write to",
             ) from error
         try:
