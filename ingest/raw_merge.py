@@ -201,6 +201,16 @@ class RawMerge:
         taken = np.bincount(of[first], minlength=len(counts)).tolist()
         return dict(zip(counts, taken, strict=True))
 
+    def beyond(self, time_ns: int, most: int) -> dict[int, int]:
+        """Of each partition whose next row has a later key than that, how many rows it holds, at
+        most `most`: one absurd time, and nothing of a partition would be next for years."""
+        first = {place: lane.keys(1) for place, lane in self._lanes.items()}
+        return {
+            place: min(most, self._lanes[place].rows)
+            for place, key in first.items()
+            if len(key) and key[0] > time_ns
+        }
+
     def counts_to(self, positions: Positions) -> dict[int, int] | None:
         """Of each partition how many rows lie before these positions; None unless all of them are
         held."""

@@ -10,6 +10,7 @@ Any number of sequencers may be at it at once. One decides each round; the other
 offset of their message that they did not, and are `Superseded`: they begin again from a snapshot.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from secrets import token_hex
@@ -18,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from sidelong.ingest.clock import LEAP_NS
 from sidelong.ingest.journal import Decided, entries, headers_of
 from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.raw_merge import Position, Positions, RawMerge
@@ -50,8 +52,8 @@ class Sequencer:
     """The one place where a cluster's flows get their order. For one thread.
 
     state: what `snapshot` gave, the newest that there is; None for none. say: tells a person what
-    is lost. wait: seconds for which rows wait for a partition that is silent. clock: wall time in
-    seconds.
+    is lost. wait: seconds for which rows wait for a partition that is silent. clock, wall: seconds
+    that pass, and of the epoch.
 
     Errors: KeyError, TypeError, ValueError and ConfigError for a state of another version; whatever
     `raw` and `batches` raise.
@@ -66,7 +68,8 @@ class Sequencer:
         pods: PodMaps | None = None,
         say: Callable[[str], None] = lambda _: None,
         wait: float = 0.1,
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._raw: Final = raw
         self._batches: Final = batches
@@ -74,6 +77,7 @@ class Sequencer:
         self._say: Final = say
         self._pods: Final = pods
         self._clock: Final = clock
+        self._wall: Final = wall
         self._silence: Final = Silence(wait)
         self.counters: Final = dict.fromkeys(("flows", "rounds", "replayed", "idle", "lost"), 0)
         self._decided: deque[Decided] = deque()
@@ -231,6 +235,7 @@ class Sequencer:
         reads = {place: self._merge.read(place) for place in self._merge.positions}
         silent = self._silence.of(reads, now)
         counts = self._merge.releasable(silent, ROUND_ROWS)
+        counts |= self._merge.beyond(int(self._wall() * 1e9) + LEAP_NS, ROUND_ROWS)
         if count := sum(counts.values()):
             if count < _WORTH_ROWS and now - self._made < _GATHER_SECONDS:
                 return False

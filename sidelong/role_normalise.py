@@ -116,7 +116,7 @@ class NormaliseRole:
 
     def counters(self) -> Measures:
         """See `Role`."""
-        return dict(self._counters + self._counted())
+        return {**(self._counters + self._counted())}
 
     def gauges(self) -> Measures:
         """See `Role`."""
@@ -162,7 +162,6 @@ class NormaliseRole:
                 pods=self._pods,
                 say=self._say,
                 wait=config.service.merge_wait_ms / 1000,
-                clock=time.monotonic,
             )
 
         for saved in self._store.readable(self._key):

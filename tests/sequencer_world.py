@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from streams import START_NS
 
 from sidelong.ingest.journal import Entry, entries
 from sidelong.ingest.raw_merge import RawChunk
@@ -102,6 +103,7 @@ class World:
         self.snapshots: list[bytes] = []
         self.random = random.Random(seed)
         self.now = 1_000.0
+        self.wall = START_NS / 1e9 + 86_400
         self.said: list[str] = []
         self.deleted = 0  # messages of the journal
 
@@ -110,7 +112,12 @@ class World:
         kept = self.snapshots[: len(self.snapshots) - back]
         state: dict[str, Any] | None = state_of(kept[-1]) if kept else None
         return Sequencer(
-            Raw(self), Batches(self), state, say=self.said.append, clock=lambda: self.now
+            Raw(self),
+            Batches(self),
+            state,
+            say=self.said.append,
+            clock=lambda: self.now,
+            wall=lambda: self.wall,
         )
 
     def save(self, sequencer: Sequencer) -> None:

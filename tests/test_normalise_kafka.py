@@ -74,8 +74,9 @@ class Lane:
 class Normalising:
     """A process of the role."""
 
-    def __init__(self, config: Path, log: Path) -> None:
+    def __init__(self, config: Path, log: Path, member: str = "one") -> None:
         self._log = log
+        environment = {**ENVIRONMENT, "SIDELONG_SERVICE__MEMBER": member}
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 [
@@ -88,7 +89,7 @@ class Normalising:
                     "--role",
                     "normalise",
                 ],
-                env=ENVIRONMENT,
+                env=environment,
                 stdout=file,
                 stderr=file,
             )
@@ -129,7 +130,6 @@ servers = ["{settings.servers[0]}"]
 prefix = "{settings.prefix}"
 session_seconds = 3
 [service]
-member = "only"
 state = "{tmp_path / "state"}"
 snapshot_seconds = 0.3
 listen = ""
@@ -179,6 +179,10 @@ class Reader:
         self._consumer.close()
 
 
+def together(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(parts).sort("row")
+
+
 def test_a_process_that_is_killed_twice_makes_the_stream_of_one_that_is_not(
     settings: KafkaSettings, config: Path, tmp_path: Path
 ) -> None:
@@ -188,27 +192,31 @@ def test_a_process_that_is_killed_twice_makes_the_stream_of_one_that_is_not(
     # So that the order does not depend on when a partition was last heard of, all is there at once.
     send(settings, lanes)
     reader = Reader(settings)
-    process = Normalising(config, tmp_path / "log")
+    processes = [Normalising(config, tmp_path / "one")]
     try:
-        for share in (5, 2):
-            reader.until(FLOWS // share, process)
-            process.kill()
-            process = Normalising(config, tmp_path / "log")
-        reader.until(FLOWS, process)
-        assert process.end() == 0
+        reader.until(FLOWS // 5, processes[0])
+        processes[0].kill()
+        processes.append(Normalising(config, tmp_path / "two"))  # under the same name
+        reader.until(FLOWS // 3, processes[1])
+        processes.append(Normalising(config, tmp_path / "three", "another"))
+        processes[1].kill()
+        reader.until(FLOWS, processes[2])  # once the second is given up
+        assert processes[2].end() == 0
         reader.read()
     finally:
-        process.kill()
+        for process in processes:
+            process.kill()
         reader.close()
     parts = [heard(log) for log in reader.logs]
     found = [
-        Stretch(*(first := stretch[0])[4:7], first.pulse, pl.concat([one.flows for one in stretch]))
-        for stretch in zip(*parts, strict=True)
-        if stretch[0].high <= FLOWS  # what follows is silence
+        Stretch(one.low, one.high, one.tick_ns, one.pulse, together([part.flows for part in each]))
+        for each in zip(*parts, strict=True)
+        if (one := each[0]).high <= FLOWS  # what follows is silence
     ]
     sources = [Lane(str(number), lane) for number, lane in enumerate(lanes)]
     expected = pl.concat([batch.flows for batch in merged(sources)])
-    same([one._replace(flows=one.flows.sort("row")) for one in found], expected)
+    same(found, expected)
     sent = sum(len(log) for log in reader.logs)
     assert sent < 3 * sum(map(len, parts)), "far more was sent again than need be"
-    assert len(re.findall("makes the stream", process.log)) == 3
+    for process in processes:
+        assert len(re.findall("makes the stream", process.log)) == 1, process.log

@@ -3,19 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sequencer_world import Batches, Crash, Raw, World, by_key, decided_order, heard, same, whole
-from streams import cuts, events, flows_of, pieces
+from streams import START_NS, cuts, events, flows_of, pieces
 
 from sidelong.ingest import sequencer as module
-from sidelong.ingest.schema import empty_flows
+from sidelong.ingest.raw_merge import Position, RawChunk, RawMerge
+from sidelong.ingest.schema import conform, empty_flows
 from sidelong.ingest.sequencer import Sequencer, Superseded
 
 LAW = settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     phases=(Phase.explicit, Phase.generate),
@@ -213,6 +215,96 @@ def test_rows_stand_for_silence_ever_more_rarely() -> None:
     assert sequencer.counters["idle"] in (5, 6)  # after 1, 2, 4, 8, 10 and 10 seconds
     passed = (sequencer.clock_ns - clock_ns) / 1e9
     assert 20 < passed <= 40
+    same(whole(world), decided_order(world))
+
+
+def test_one_absurd_time_does_not_silence_a_partition() -> None:
+    """Its rows have the latest time so far as their key, and that is in the year 2100."""
+    absurd = one_partition(1)[0][0].with_columns(pl.col("time").dt.offset_by("74y"))
+    ordinary = one_partition(40)[0]
+    world = World([[absurd, *ordinary], ordinary], 1, 0)
+    sequencer = world.sequencer()
+    while sequencer.rows < 60:
+        sequencer.step(0.0)
+        world.raw[1].append(ordinary[-1])  # never silent, and never done
+        if sequencer.rows >= 60:
+            break
+        assert world.now < 1_200, sequencer.positions()
+    assert sequencer.positions()[0].offset > 10
+
+
+def chunk(*seconds: float, offset: int = 0) -> RawChunk:
+    """A message for each time."""
+    times = [START_NS + int(second * 1e9) for second in seconds]
+    frame = conform(
+        pl.DataFrame({"time": times, "src_port": range(offset, offset + len(times))}).with_columns(
+            pl.col("time").cast(pl.Datetime("ns", "UTC"))
+        )
+    )
+    return RawChunk(frame, np.arange(offset, offset + len(times)), np.ones(len(times), np.int64))
+
+
+def test_of_equal_times_the_lower_partition_goes_first_though_it_is_read_later() -> None:
+    merge = RawMerge({0: Position(0), 1: Position(0)})
+    merge.add(1, chunk(1, 2, 3))
+    merge.add(0, chunk(1))
+    assert merge.releasable((), 9) == {0: 1, 1: 0}  # 0 may bring another of second 1
+    merge.add(0, chunk(2, offset=1))
+    assert merge.releasable((), 9) == {0: 2, 1: 1}
+    assert merge.releasable((), 2) == {0: 1, 1: 1}
+    assert merge.releasable({0}, 9) == {0: 2, 1: 3}
+
+
+def test_a_row_that_is_late_keeps_its_place_in_its_partition_across_a_restart() -> None:
+    merge = RawMerge({0: Position(0), 1: Position(0)})
+    merge.add(0, chunk(5))
+    merge.take({0: 1})
+    again = RawMerge(merge.positions, merge.reached)
+    for one in (merge, again):
+        one.add(0, chunk(1, 6, offset=1))
+        one.add(1, chunk(3, 4))
+        counts = one.releasable((), 9)
+        assert counts == {0: 0, 1: 2}  # its key is second 5
+
+
+def test_positions_within_a_message_are_found_again() -> None:
+    whole = chunk(1, 2, 3, 4, 5)
+    message = RawChunk(whole.flows, np.array([7, 8, 9]), np.array([3, 0, 2]))
+    merge = RawMerge({0: Position(7)})
+    merge.add(0, message)
+    taken = [merge.take({0: 1})["src_port"].to_list() for _ in range(2)]
+    assert taken == [[0], [1]]
+    assert merge.positions == {0: Position(7, 2)}
+    again = RawMerge(merge.positions, merge.reached)
+    assert again.counts_to({0: Position(9, 1)}) is None
+    again.add(0, message)
+    assert again.counts_to({0: Position(9, 1)}) == {0: 2}
+    assert again.counts_to({0: Position(10)}) == {0: 3}
+    assert again.take({0: 2})["src_port"].to_list() == [2, 3]
+    assert again.positions == {0: Position(9, 1)}
+
+
+def until_rows(sequencer: Sequencer, rows: int) -> None:
+    for _ in range(50):
+        if sequencer.rows < rows:
+            sequencer.step(0.0)
+
+
+def test_what_came_second_to_the_journal_counts_nowhere() -> None:
+    """A sequencer that was frozen before it decided sends its round after another has."""
+    world = World(one_partition(9), 2, 0)
+    slow = world.sequencer()
+    until_rows(slow, 1)
+    batches = slow._batches
+    assert isinstance(batches, Batches)
+    batches.fuse, batches.at_the_end = 0, lambda: world.finish(9) and None
+    world.raw[0] += one_partition(2)[0]
+    with pytest.raises(Superseded):
+        until_rows(slow, 1_000)
+    log = world.batches[0]
+    stale = [n for n, (_, headers) in enumerate(log) if headers.get("at") not in (None, b"%d" % n)]
+    assert len(stale) == 1
+    world.finish(11)
     same(whole(world), decided_order(world))
 
 
