@@ -14,9 +14,10 @@ docs/features.md is written from this table.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 
 from sidelong.ingest.schema import PROTOCOLS, schema_of
 
@@ -41,7 +42,9 @@ LATENESS_NS: Final = 2_000_000_000
 """A window closes at the first row of the pulse whose clock is so far past its end."""
 
 _TIME: Final = pl.Datetime("ns", "UTC")
-_PLACE: Final = {
+_Columns: TypeAlias = dict[str, pl.DataType | DataTypeClass]
+
+_PLACE: Final[_Columns] = {
     "row": pl.UInt64,
     "window": _TIME,
     "last": _TIME,
@@ -272,13 +275,13 @@ def names_of(scope: str) -> list[str]:
     return [feature.name for feature in CATALOGUE[scope]]
 
 
-def _schema(scope: str, identity: dict[str, pl.DataType | type[pl.DataType]]) -> pl.Schema:
+def _schema(scope: str, identity: _Columns) -> pl.Schema:
     return schema_of({**_PLACE, **identity, **dict.fromkeys(names_of(scope), pl.Float64)})
 
 
-_ACTOR: Final = {"actor": pl.String, "actor_pod": pl.String, "actor_ip": pl.String}
-_PEER: Final = {"peer": pl.String, "peer_ip": pl.String}
-_SERVICE: Final = {"port": pl.UInt16, "edge_port": pl.UInt16, "protocol": PROTOCOLS}
+_ACTOR: Final[_Columns] = {"actor": pl.String, "actor_pod": pl.String, "actor_ip": pl.String}
+_PEER: Final[_Columns] = {"peer": pl.String, "peer_ip": pl.String}
+_SERVICE: Final[_Columns] = {"port": pl.UInt16, "edge_port": pl.UInt16, "protocol": PROTOCOLS}
 
 WORKLOAD_WINDOW: Final = _schema("workload", {**_ACTOR})
 """A window of a workload.

@@ -58,4 +58,7 @@ def name_shape(names: pl.Series) -> pl.DataFrame:
 
 def _weighed(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """c log2 c in millionths, rounded, so that sums of it are exact."""
-    return np.rint(counts * np.log2(np.maximum(counts, 1)) * 1e6).astype(np.int64)
+    bits: NDArray[np.int64] = np.rint(counts * np.log2(np.maximum(counts, 1)) * 1e6).astype(
+        np.int64
+    )
+    return bits

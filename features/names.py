@@ -52,6 +52,11 @@ _PARTS: Final = (
 )
 
 
+_NO_PARTS: Final = pl.DataFrame(
+    schema={"name": pl.String, "domain": pl.String, "subdomain": pl.String, "internal": pl.Boolean}
+)
+
+
 def name_parts(names: pl.Series, *, cluster_domain: str = CLUSTER_DOMAIN) -> pl.DataFrame:
     """What each DNS name asks of whom.
 
@@ -90,6 +95,8 @@ def with_name_parts(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _parts(distinct: pl.Series, cluster_domain: str) -> pl.DataFrame:
     """The parts of distinct names, beside each in `name`."""
+    if distinct.is_empty():
+        return _NO_PARTS
     asked = _in_cluster(distinct, cluster_domain)
     return asked.with_columns(registered_domains(asked["outside"])).select(_PARTS)
 

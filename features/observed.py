@@ -127,5 +127,5 @@ def window_features(
     """
     observer = Observer(known, Bounds(windows=_ALL, names=_ALL, beginnings=_ALL))
     found = observer.observe(flows, Pulse().of(flows) if pulse is None else pulse)
-    rest = observer.finish(int(flows["row"].max() or 0) + 1)[1]
+    rest = observer.finish(int(flows["row"].to_numpy().max(initial=0)) + 1)[1]
     return Closed(*(pl.concat(parts) for parts in zip(found.closed, rest, strict=True)))

@@ -28,9 +28,10 @@ class Closings(NamedTuple):
 
         noticed: the row itself noticed something just before windows closed at it.
         """
-        side = "left" if noticed else "right"
         steps = np.append(before, self.open_from)
-        return np.asarray(steps[np.searchsorted(self.rows, rows, side=side)])
+        # A row that noticed something counts as before the closing at it.
+        passed = np.searchsorted(self.rows, rows - 1 if noticed else rows, side="right")
+        return np.asarray(steps[passed])
 
     def row_of(self, windows: Integers) -> Integers:
         """The row at which each of some windows closed, all of which did."""

@@ -29,13 +29,13 @@ import polars as pl
 from publicsuffixlist import PublicSuffixList
 
 from sidelong.ingest.addresses import external_network, has_one_owner
-from sidelong.ingest.keys import Keys, hash_column, mix
+from sidelong.ingest.keys import Keys, hash_column, mix, with_keys
 from sidelong.ingest.memory import Memory, MemoryState
 from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.schema import schema_of
 from sidelong.ingest.workloads import strip_pod_hash
 
-__all__ = ["Identities", "IdentityState", "registered_domain", "with_address_keys"]
+__all__ = ["Identities", "IdentityState", "registered_domain"]
 
 _HOUR: Final = 3600 * 1_000_000_000
 _VAGUE: Final = r"^reserved:(?:world(?:-ipv[46])?|unknown)$"
@@ -83,7 +83,7 @@ class Identities:
         principal stays without a name.
         """
         if "src_ip_key" not in flows.columns:
-            flows = with_address_keys(flows)
+            flows = with_keys(flows, ("src_ip", "dst_ip"))
         both = [_ends(flows, "src", "dst"), _ends(flows, "dst", "src")]
         ends = pl.concat(both).with_row_index("end")
         ends = self._from_map(ends)
@@ -173,17 +173,6 @@ class Identities:
         return _fill(_fill(ends, asked.select("end", name=domain)), named)
 
 
-def with_address_keys(flows: pl.DataFrame) -> pl.DataFrame:
-    """The flows with `src_ip_key` and `dst_ip_key`, which `hash_columns` takes up.
-
-    Every step goes by address, so that the addresses are hashed once for all of them.
-    """
-    return flows.with_columns(
-        pl.Series("src_ip_key", hash_column(flows["src_ip"])),
-        pl.Series("dst_ip_key", hash_column(flows["dst_ip"])),
-    )
-
-
 def _ends(flows: pl.DataFrame, side: str, other: str) -> pl.DataFrame:
     """One end of each flow, named as far as the row itself does.
 
@@ -191,12 +180,17 @@ def _ends(flows: pl.DataFrame, side: str, other: str) -> pl.DataFrame:
     `vague`, what the source said when that was next to nothing; `firm`, whether the name is worth
     telling to other rows.
     """
+    return flows.select_seq(_of_end(side, other)).with_columns(_FIRM)
+
+
+@cache
+def _of_end(side: str, other: str) -> list[pl.Expr]:
     given, principal = pl.col(side), pl.col(f"{side}_principal")
     vague = given.str.contains(_VAGUE)
     spiffe = pl.when(principal.str.contains(_SPIFFE)).then(
         principal.str.replace(_SPIFFE, "${1}/${2}")
     )
-    return flows.select(
+    return [
         pl.col("row").cast(pl.Int64),
         pl.col("clock").to_physical(),
         pl.coalesce("time", "clock").alias("time"),
@@ -206,7 +200,10 @@ def _ends(flows: pl.DataFrame, side: str, other: str) -> pl.DataFrame:
         pl.col(f"{side}_pod").alias("pod"),
         pl.coalesce(pl.when(~vague).then(given), spiffe).alias("name"),
         pl.when(vague).then(given).alias("vague"),
-    ).with_columns(firm=~pl.col("name").str.contains(_PASSING).fill_null(True))
+    ]
+
+
+_FIRM: Final = (~pl.col("name").str.contains(_PASSING).fill_null(True)).alias("firm")
 
 
 def _fill(ends: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
@@ -222,10 +219,13 @@ def _answers(flows: pl.DataFrame) -> pl.DataFrame:
 
     Facts by address, and by address and client: the one to whom the answer went.
     """
+    answered = flows["dns_answers"].list.len().fill_null(0) > 0
+    if not answered.any():
+        return _NO_FACTS
     client = pl.col("dst_ip_key").alias("client")
     told = (
         flows.select("row", "clock", client, "dns_name", ip="dns_answers")
-        .filter(pl.col("ip").list.len() > 0, pl.col("dns_name").str.contains(_HOST_NAME))
+        .filter(answered, pl.col("dns_name").str.contains(_HOST_NAME))
         .explode("ip")
         .drop_nulls("ip")
     )

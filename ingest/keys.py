@@ -22,7 +22,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["NULL_KEY", "Keys", "hash_column", "hash_columns", "hash_strings", "mix"]
+__all__ = [
+    "NULL_KEY",
+    "Keys",
+    "column_keys",
+    "hash_column",
+    "hash_columns",
+    "hash_strings",
+    "mix",
+    "with_keys",
+]
 
 Keys: TypeAlias = NDArray[np.uint64]
 
@@ -64,11 +73,18 @@ def hash_strings(values: pl.Series | Sequence[str | None]) -> Keys:
     Returns uint64 of shape (n,).
     """
     column = values if isinstance(values, pl.Series) else pl.Series(values, dtype=pl.String)
-    nulls = column.is_null().to_numpy() if column.null_count() else None
     column = column.cast(pl.String)
-    if nulls is not None:
-        column = column.fill_null("")
-    lengths = column.str.len_bytes().to_numpy().astype(np.int64)
+    if len(column) < _FEW and not column.null_count():
+        # So few are not worth the two steps that polars needs to lay them end to end.
+        texts = column.to_list()
+        joined = "".join(texts)
+        if joined.isascii():
+            lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+            few = _tabulate(np.frombuffer(joined.encode(), np.uint8), lengths)
+            return _finalise(few + (lengths + 1).astype(np.uint64) * _GOLDEN)
+    lengths = column.str.len_bytes().to_numpy()
+    nulls = np.isnan(lengths) if column.null_count() else None
+    lengths = (lengths if nulls is None else np.where(nulls, 0, lengths)).astype(np.int64)
     ends = np.cumsum(lengths)
     keys = np.empty(len(column), dtype=np.uint64)
     low = 0
@@ -121,13 +137,18 @@ def hash_columns(frame: pl.DataFrame, names: Sequence[str]) -> Keys:
     frame has a column `NAME_key`, the keys of column NAME are taken from it. Returns uint64 of
     shape (frame.height,). Errors: TypeError for any other type.
     """
-    have = set(frame.columns)
-    return mix(
-        *(
-            frame[f"{name}_key"].to_numpy() if f"{name}_key" in have else hash_column(frame[name])
-            for name in names
-        )
-    )
+    return mix(*(column_keys(frame, name) for name in names))
+
+
+def column_keys(frame: pl.DataFrame, name: str) -> Keys:
+    """One key for each row, of one column; taken from `NAME_key` where the frame has that."""
+    known = f"{name}_key"
+    return frame[known].to_numpy() if known in frame.columns else hash_column(frame[name])
+
+
+def with_keys(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """The frame with a column `NAME_key` for each of the named ones, as `hash_columns` takes up."""
+    return frame.hstack([pl.Series(f"{name}_key", hash_column(frame[name])) for name in names])
 
 
 def hash_column(column: pl.Series) -> Keys:
@@ -144,7 +165,7 @@ def hash_column(column: pl.Series) -> Keys:
     if dtype == pl.String or isinstance(dtype, pl.Categorical):
         return hash_strings(column) if len(column) < _FEW else _hash_repeated(column)
     if dtype == pl.Boolean or dtype.is_integer() or dtype.is_temporal():
-        physical = column.to_physical() if dtype.is_temporal() else column
+        physical = column.cast(pl.Int64) if dtype.is_temporal() else column
         full = physical.fill_null(strategy="zero") if column.null_count() else physical
         numbers = full.to_numpy()
         wide = numbers.astype(np.uint64 if dtype.is_unsigned_integer() else np.int64)

@@ -11,10 +11,11 @@ from typing import Final, TypedDict
 import numpy as np
 import polars as pl
 
-from sidelong.ingest.keys import Keys
-from sidelong.ingest.table import Column, Positions, Table, latest
+from sidelong.ingest.table import Column, Positions, Table, first_and_last, latest
 
 __all__ = ["Memory", "MemoryState"]
+
+_NEVER: Final = -(2**62)
 
 
 class MemoryState(TypedDict):
@@ -62,13 +63,19 @@ class Memory:
         if len(facts):
             of_asked = _last_facts(facts, asked)
             chosen = np.where(of_asked < 0, chosen, of_asked)
-        known = pl.concat(
-            [facts.select(*self._columns, learnt="clock"), self._held(keys)], how="vertical"
-        )
-        answers = known[chosen]
-        young = asked["clock"] - answers["learnt"] <= self._within_ns
+        found = self._table.find(keys)
+        learnt = np.concatenate([facts["clock"].to_numpy(), self._table.get("seen", found, _NEVER)])
+        answer = learnt[chosen]
+        young = (answer > _NEVER) & (asked["clock"].to_numpy() - answer <= self._within_ns)
+        # What is not young enough is answered by a null at the end.
+        at = pl.Series(np.where(young, chosen, len(learnt)))
+        answers = {}
+        for c in self._columns:
+            held = pl.Series([*self._table.get(c, found, None).tolist(), None], dtype=pl.String)
+            answers[c] = pl.concat([facts[c], held]).gather(at)
+        answers["learnt"] = pl.Series(learnt).extend_constant(None, 1).gather(at)
         self._learn(facts)
-        return answers.select(pl.when(young).then(pl.col(c)).alias(c) for c in answers.columns)
+        return pl.DataFrame(answers)
 
     def tidy(self, now_ns: int) -> None:
         """Drop facts too old to be recalled, then the oldest beyond capacity."""
@@ -89,24 +96,15 @@ class Memory:
         }
         self._table.restore({**columns, "evicted": np.array(state["evicted"])})
 
-    def _held(self, keys: Keys) -> pl.DataFrame:
-        """The facts from before this batch, one row per key, nulls where there is none."""
-        found = self._table.find(keys)
-        texts = [
-            pl.Series(c, self._table.get(c, found, None).tolist(), dtype=pl.String)
-            for c in self._columns
-        ]
-        learnt = pl.Series("learnt", self._table.get("seen", found, 0))
-        return pl.DataFrame([*texts, learnt]).with_columns(
-            pl.when(pl.Series(found >= 0)).then("learnt").alias("learnt")
-        )
-
     def _learn(self, facts: pl.DataFrame) -> None:
         if facts.is_empty():
             return
-        last = facts.sort("row", maintain_order=True).unique("key", keep="last")
-        texts = {c: np.array(last[c].to_list(), object) for c in self._columns}
-        self._table.put(last["key"].to_numpy(), seen=last["clock"].to_numpy(), **texts)
+        order = np.argsort(facts["row"].to_numpy(), kind="stable")
+        keys = facts["key"].to_numpy()[order]
+        _, last = first_and_last(keys)
+        at = order[last]
+        texts = {c: np.array(facts[c].gather(at).to_list(), object) for c in self._columns}
+        self._table.put(keys[last], seen=facts["clock"].to_numpy()[at], **texts)
 
 
 def _last_facts(facts: pl.DataFrame, asked: pl.DataFrame) -> Positions:

@@ -11,21 +11,28 @@ from typing import Final, TypedDict
 import polars as pl
 
 from sidelong.ingest.clock import CLOCK_COLUMNS
-from sidelong.ingest.identity import Identities, IdentityState, with_address_keys
+from sidelong.ingest.identity import Identities, IdentityState
+from sidelong.ingest.keys import with_keys
 from sidelong.ingest.memory import MemoryState
-from sidelong.ingest.observers import Observers, ObserversState
+from sidelong.ingest.observers import EVENT_KEY, Observers, ObserversState
 from sidelong.ingest.orientation import Orientation
 from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.resolvers import Resolvers
 from sidelong.ingest.schema import FLOW_SCHEMA
 from sidelong.ingest.table import TableState
-from sidelong.ingest.twins import Twins
+from sidelong.ingest.twins import TWIN_KEY, Twins
 
 __all__ = ["NORMAL_SCHEMA", "Normaliser", "NormaliserState"]
 
 NORMAL_SCHEMA: Final = pl.Schema({**FLOW_SCHEMA, **CLOCK_COLUMNS, "forwarded": pl.Boolean()})
 """`FLOW_SCHEMA`, then `row`, `clock` and `clock_before` of the clock, then `forwarded`: whether the
 client of a DNS row only passes on what another asked of it."""
+
+
+_DECIDED: Final = {"reply", "verdict", "denied"}  # by one of the steps, or asked for by one only
+
+# What several steps compare rows by is hashed once for all of them.
+_KEYED: Final = tuple(sorted({*TWIN_KEY, *EVENT_KEY} - _DECIDED))
 
 
 class NormaliserState(TypedDict):
@@ -72,7 +79,7 @@ class Normaliser:
         Takes `FLOW_SCHEMA` with `CLOCK_COLUMNS`. Afterwards `src`, `dst` and `reply` are null only
         where an address is.
         """
-        named = self._identities.attach(with_address_keys(flows))
+        named = self._identities.attach(with_keys(flows, _KEYED))
         single = self._observers.single(self._twins.drop(self._orientation.orient(named)))
         return self._resolvers.mark(single).select(NORMAL_SCHEMA.names())
 

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sidelong.ingest.keys import Keys, hash_column, hash_columns, mix
+from sidelong.ingest.keys import Keys, column_keys, hash_columns, mix
 from sidelong.ingest.schema import TCP_FLAGS
 from sidelong.ingest.table import Table, TableState, first_and_last, latest
 
@@ -32,6 +32,11 @@ _WELL_KNOWN: Final = 1024
 _DYNAMIC: Final = 32768
 _STEALTH: Final = (0, TCP_FLAGS["FIN"], TCP_FLAGS["FIN"] | TCP_FLAGS["PSH"] | TCP_FLAGS["URG"])
 _UNKNOWN: Final = -1
+_NO_PORT: Final = -1
+
+
+_ADDRESSED: Final = pl.col("src_ip").is_not_null() & pl.col("dst_ip").is_not_null()
+_ICMP: Final = (pl.col("protocol") == "ICMP").fill_null(False).alias("icmp")
 
 
 class Orientation:
@@ -55,18 +60,21 @@ class Orientation:
 
         Takes `FLOW_SCHEMA` with the columns of `Clock.cut`.
         """
-        addressed = pl.col("src_ip").is_not_null() & pl.col("dst_ip").is_not_null()
-        icmp = (pl.col("protocol") == "ICMP").fill_null(False)
-        flows = flows.with_columns(
-            pl.when(addressed & icmp)
-            .then(pl.col("reply").fill_null(False))
-            .otherwise("reply")
-            .alias("reply")
-        )
-        rows = flows.with_row_index("at").filter(addressed & ~icmp)
+        addressed, icmp = flows.select_seq(_ADDRESSED, _ICMP)
+        if icmp.any():
+            flows = flows.with_columns(
+                pl.when(addressed & icmp)
+                .then(pl.col("reply").fill_null(False))
+                .otherwise("reply")
+                .alias("reply")
+            )
+        decided = addressed & ~icmp
+        rows = flows if decided.all() else flows.filter(decided)
         if rows.is_empty():
             return flows
-        reply = flows["reply"].scatter(rows["at"], pl.Series(self._decide(rows)))
+        reply = self._decide(rows)
+        if len(rows) < len(flows):
+            reply = flows["reply"].scatter(decided.arg_true(), reply)
         return flows.with_columns(reply.alias("reply"))
 
     def tidy(self, now_ns: int) -> None:
@@ -81,10 +89,9 @@ class Orientation:
         """Go on from `snapshot`."""
         self._connections.restore(state)
 
-    def _decide(self, rows: pl.DataFrame) -> NDArray[np.bool_]:
+    def _decide(self, rows: pl.DataFrame) -> pl.Series:
         keys, sender_is_lower = _connection(rows)
-        told = rows.select(_told().cast(pl.Int8).fill_null(_UNKNOWN)).to_series().to_numpy()
-        guess = rows.select(_guess()).to_series().to_numpy()
+        told, guess = _looks(rows)
 
         client = np.where(told == _UNKNOWN, _UNKNOWN, (told == 0) == sender_is_lower)
         first, last = first_and_last(keys)
@@ -96,12 +103,9 @@ class Orientation:
         client[first] = np.where(client[first] == _UNKNOWN, at_first, client[first])
         client = client[latest(keys, client != _UNKNOWN)]
 
-        seen = rows["clock"].to_physical().to_numpy()[last]
+        seen = rows["clock"].cast(pl.Int64).to_numpy()[last]
         self._connections.put(keys[last], lower_is_client=client[last], seen=seen)
-        decided: NDArray[np.bool_] = np.where(
-            told == _UNKNOWN, client != sender_is_lower, told == 1
-        )
-        return decided
+        return pl.Series(np.where(told == _UNKNOWN, client != sender_is_lower, told == 1))
 
 
 def _connection(rows: pl.DataFrame) -> tuple[Keys, NDArray[np.bool_]]:
@@ -109,36 +113,36 @@ def _connection(rows: pl.DataFrame) -> tuple[Keys, NDArray[np.bool_]]:
     here = hash_columns(rows, ["src_ip", "src_port"])
     there = hash_columns(rows, ["dst_ip", "dst_port"])
     ends = np.minimum(here, there), np.maximum(here, there)
-    return mix(*ends, hash_column(rows["protocol"])), here <= there
+    return mix(*ends, column_keys(rows, "protocol")), here <= there
 
 
-def _has(flag: str) -> pl.Expr:
-    flags = pl.when(pl.col("protocol") == "TCP").then("tcp_flags")
-    return flags & pl.lit(TCP_FLAGS[flag], pl.UInt8) != 0
+_TCP: Final = pl.col("protocol") == "TCP"
+_READ: Final = (
+    pl.when(_TCP).then("tcp_flags").is_not_null().alias("flagged"),
+    pl.col("tcp_flags").fill_null(0),
+    pl.col("reply").cast(pl.Int8).fill_null(_UNKNOWN),
+    (pl.col("verdict") == "ERROR").fill_null(False).alias("error"),
+    (pl.col("verdict") == "DROPPED").fill_null(False).alias("dropped"),
+    pl.col("src_port", "dst_port").cast(pl.Int32).fill_null(_NO_PORT),
+)
 
 
-def _told() -> pl.Expr:
-    """What a row itself says of its direction; null where it says nothing.
+def _looks(rows: pl.DataFrame) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """What each row says itself of its direction, and what it looks like if it says nothing.
 
     An ICMP error may answer an answer, as when a client has closed its port before the resolver
     spoke: only the connection knows which.
     """
-    error = (pl.col("verdict") == "ERROR").fill_null(False)
-    return pl.when(_has("SYN")).then(_has("ACK")).when(~error).then("reply")
-
-
-def _guess() -> pl.Expr:
-    """The direction of the first row of an unknown connection, by its looks."""
-    src, dst = pl.col("src_port"), pl.col("dst_port")
-    serves = (src < dst) & ((src < _WELL_KNOWN) | ((src < _DYNAMIC) & (dst >= _DYNAMIC)))
-    bare_reset = _has("RST") & ~_has("PSH")
-    stealth = (pl.col("protocol") == "TCP") & pl.col("tcp_flags").is_in(_STEALTH)
-    return (
-        pl.when(pl.col("verdict") == "DROPPED")
-        .then(False)
-        .when(bare_reset)
-        .then(True)
-        .when(stealth)
-        .then(False)
-        .otherwise(serves.fill_null(False))
+    read = {column.name: column.to_numpy() for column in rows.select_seq(_READ)}
+    flags, flagged = read["tcp_flags"], read["flagged"]
+    syn, ack, rst, psh = (
+        flagged & ((flags & TCP_FLAGS[name]) != 0) for name in ("SYN", "ACK", "RST", "PSH")
     )
+    told = np.where(syn, ack.astype(np.int8), np.where(read["error"], _UNKNOWN, read["reply"]))
+
+    src, dst = read["src_port"], read["dst_port"]
+    serves = (src < dst) & ((src < _WELL_KNOWN) | ((src < _DYNAMIC) & (dst >= _DYNAMIC)))
+    serves &= (src != _NO_PORT) & (dst != _NO_PORT)
+    stealth = flagged & np.isin(flags, _STEALTH)
+    guess = ~read["dropped"] & ((rst & ~psh) | (~stealth & serves))
+    return told.astype(np.int8), guess

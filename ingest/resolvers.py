@@ -12,6 +12,25 @@ __all__ = ["Resolvers"]
 _WITHIN_NS: Final = 30 * 1_000_000_000
 
 
+_NEEDED: Final = ("row", "clock", "dns_name", "reply", "src", "dst", "src_ip", "dst_ip")
+_ASKS: Final = pl.col("dns_name").is_not_null() & pl.col("reply").is_not_null()
+
+
+def _known_as(side: str) -> pl.Expr:
+    name = pl.col(side)
+    by_address = name.str.starts_with("world:").fill_null(True)
+    return pl.when(by_address).then(f"{side}_ip").otherwise(name)
+
+
+_ENDS: Final = (
+    pl.col("at", "dns_name"),
+    pl.col("row").cast(pl.Int64),
+    pl.col("clock").to_physical(),
+    pl.when("reply").then(_known_as("dst")).otherwise(_known_as("src")).alias("client"),
+    pl.when("reply").then(_known_as("src")).otherwise(_known_as("dst")).alias("server"),
+)
+
+
 class Resolvers:
     """Marks DNS rows whose client only forwards what another asked of it.
 
@@ -34,31 +53,24 @@ class Resolvers:
         True on a question or answer whose client was itself asked the same name, by somebody else,
         on an earlier row at most 30 s before. Takes rows with names attached and `reply` decided.
         """
-        client, server = (
-            pl.when("reply").then(_known_as(back)).otherwise(_known_as(there))
-            for back, there in (("dst", "src"), ("src", "dst"))
-        )
-        dns = (
-            flows.with_row_index("at")
-            .filter(pl.col("dns_name").is_not_null() & pl.col("reply").is_not_null())
-            .select("at", "row", "clock", "dns_name", client=client, server=server)
-            .drop_nulls()
-        )
-        if dns.is_empty():
+        asked = flows.select_seq(_NEEDED).with_row_index("at").filter(_ASKS)
+        asked = asked.select_seq(_ENDS).drop_nulls()
+        if asked.is_empty():
             return flows.with_columns(forwarded=pl.lit(False))
-        name = hash_column(dns["dns_name"])
+        name = hash_column(asked["dns_name"])
         # a row asks before it tells, so that only earlier rows count
-        order = pl.col("row").cast(pl.Int64) * 2
-        clock = pl.col("clock").to_physical()
-        asks = dns.select(clock, key=mix(hash_column(dns["client"]), name), row=order)
-        tells = dns.select(
-            clock,
-            key=mix(hash_column(dns["server"]), name),
-            row=order + 1,
-            passes_on=pl.col("client") != pl.col("server"),
+        asks = asked.select(
+            "clock",
+            pl.Series("key", mix(hash_column(asked["client"]), name)),
+            row=pl.col("row") * 2,
         )
-        learnt = self._questions.recall(asks, tells.filter("passes_on").drop("passes_on"))
-        passed_on = dns["at"].filter(learnt["learnt"].is_not_null())
+        tells = asked.select(
+            "clock",
+            pl.Series("key", mix(hash_column(asked["server"]), name)),
+            row=pl.col("row") * 2 + 1,
+        ).filter(asked["client"] != asked["server"])
+        learnt = self._questions.recall(asks, tells)
+        passed_on = asked["at"].filter(learnt["learnt"].is_not_null())
         marks = pl.repeat(False, len(flows), eager=True).scatter(passed_on, True)
         return flows.with_columns(forwarded=marks)
 
@@ -73,9 +85,3 @@ class Resolvers:
     def restore(self, state: MemoryState) -> None:
         """Go on from `snapshot`."""
         self._questions.restore(state)
-
-
-def _known_as(side: str) -> pl.Expr:
-    name = pl.col(side)
-    by_address = name.str.starts_with("world:").fill_null(True)
-    return pl.when(by_address).then(f"{side}_ip").otherwise(name)
