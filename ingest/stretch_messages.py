@@ -27,8 +27,8 @@ import numpy as np
 import polars as pl
 import zstandard
 
-from sidelong.ingest.keys import NULL_KEY, hash_column
 from sidelong.ingest.normalise import NORMAL_SCHEMA
+from sidelong.ingest.partitions import partitions as partitions_of
 from sidelong.ingest.pulse import PULSE_SCHEMA
 from sidelong.ingest.stream import Stretch
 
@@ -90,9 +90,7 @@ def parts_of(stretch: Stretch, stream: str, round: int, partitions: int) -> list
     if partitions == 1 or flows.is_empty():
         bounds = [0] + [flows.height] * partitions
     else:
-        reply = flows["reply"].fill_null(False).to_numpy()
-        actor = np.where(reply, hash_column(flows["dst"]), hash_column(flows["src"]))
-        of = np.where(actor == NULL_KEY, 0, actor % np.uint64(partitions)).astype(np.int64)
+        of = partitions_of(flows, partitions)
         flows = flows[np.argsort(of, kind="stable")]
         bounds = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=partitions))]).tolist()
     rest = (stretch.low, stretch.high, stretch.tick_ns, stretch.pulse)

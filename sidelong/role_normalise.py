@@ -116,7 +116,10 @@ class NormaliseRole:
 
     def counters(self) -> Measures:
         """See `Role`."""
-        return {**(self._counters + self._counted())}
+        told: dict[str | Labelled, float] = {}
+        for name, count in (*self._counters.items(), *self._counted().items()):
+            told[name] = told.get(name, 0) + count
+        return told
 
     def gauges(self) -> Measures:
         """See `Role`."""

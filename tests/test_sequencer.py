@@ -297,7 +297,11 @@ def test_what_came_second_to_the_journal_counts_nowhere() -> None:
     until_rows(slow, 1)
     batches = slow._batches
     assert isinstance(batches, Batches)
-    batches.fuse, batches.at_the_end = 0, lambda: world.finish(9) and None
+
+    def overtaken() -> None:
+        world.finish(9)
+
+    batches.fuse, batches.at_the_end = 0, overtaken
     world.raw[0] += one_partition(2)[0]
     with pytest.raises(Superseded):
         until_rows(slow, 1_000)
