@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sidelong.errors import ConfigError
 from sidelong.models.forest import Forest, Rows
 
-__all__ = ["SAMPLE", "TREES", "Marks", "as_forest", "can_train", "medians", "train"]
+__all__ = ["SAMPLE", "TREES", "Marks", "as_forest", "can_train", "grown", "medians", "train"]
 
 Marks: TypeAlias = NDArray[np.bool_]
 
@@ -46,6 +46,13 @@ def train(
     orders of magnitude; bool of shape (features,). The forest takes such columns as they are.
     Errors: ConfigError when scikit-learn is not installed.
     """
+    skewed = np.zeros(rows.shape[1], np.bool_) if skewed is None else skewed
+    logs = np.log1p(np.where(skewed, rows, 0.0), dtype=np.float64)
+    return as_forest(grown(np.where(skewed, logs, rows), trees=trees, seed=seed), skewed)
+
+
+def grown(rows: NDArray[Any], *, trees: int, seed: int) -> Any:
+    """A fitted `sklearn.ensemble.IsolationForest`. Errors: ConfigError when it is not installed."""
     try:
         from sklearn.ensemble import IsolationForest
     except ModuleNotFoundError as error:
@@ -53,30 +60,29 @@ def train(
             "isolation forests are trained with scikit-learn, which is not installed",
             hint="pip install 'sidelong[forest]'",
         ) from error
-    skewed = np.zeros(rows.shape[1], np.bool_) if skewed is None else skewed
-    grown = IsolationForest(
-        n_estimators=trees, max_samples=min(SAMPLE, len(rows)), random_state=seed
-    ).fit(np.where(skewed, np.log1p(np.where(skewed, rows, 0.0), dtype=np.float64), rows))
-    return as_forest(grown, skewed)
+    forest: Any = IsolationForest  # which takes more than its signature lets one think
+    return forest(n_estimators=trees, max_samples=min(SAMPLE, len(rows)), random_state=seed).fit(
+        rows
+    )
 
 
-def as_forest(grown: Any, skewed: Marks | None = None) -> Forest:
+def as_forest(fitted: Any, skewed: Marks | None = None) -> Forest:
     """The arrays of a fitted `sklearn.ensemble.IsolationForest`.
 
     skewed: columns of which it was given the logarithm, ln(1 + x); the cuts are turned back, so
     that nothing computes a logarithm while judging.
     """
-    trees = [tree.tree_ for tree in grown.estimators_]
+    trees = [tree.tree_ for tree in fitted.estimators_]
     depth = max(tree.max_depth for tree in trees)
     feature = np.zeros((len(trees), (1 << depth) - 1), np.uint8)
     threshold = np.full(feature.shape, np.inf, np.float32)
     leaf = np.zeros((len(trees), 1 << depth), np.uint16)
-    for number, (tree, columns) in enumerate(zip(trees, grown.estimators_features_, strict=True)):
+    for number, (tree, columns) in enumerate(zip(trees, fitted.estimators_features_, strict=True)):
         _take_over(tree, columns, feature[number], threshold[number], leaf[number])
     if skewed is not None:
         turned = skewed[feature] & np.isfinite(threshold)
         threshold[turned] = _at_most(np.expm1(threshold[turned], dtype=np.float64))
-    return Forest(feature, threshold, leaf, int(grown.max_samples_))
+    return Forest(feature, threshold, leaf, int(fitted.max_samples_))
 
 
 def _take_over(

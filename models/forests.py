@@ -33,7 +33,7 @@ __all__ = [
     "schema_hash",
 ]
 
-JUDGED: Final = ("workload", "edge", "domain")
+JUDGED: Final[tuple[str, ...]] = ("workload", "edge", "domain")
 """The scopes of windows that have forests: those that follow from one actor's rows."""
 
 CLUSTER: Final = "cluster"

@@ -18,6 +18,7 @@ from sidelong.learning import Learning
 from sidelong.listing import headline
 from sidelong.models.baseline import Baseline, is_replaceable
 from sidelong.models.feedback import Feedback
+from sidelong.models.forest_training import can_train
 from sidelong.models.learning_speeds import Updated
 from sidelong.models.store import is_store
 from sidelong.naming import named_by
@@ -115,6 +116,8 @@ def learnt(
             hint="give a capture that holds traffic, or say what it is with --format",
         )
     terminal.tell(_sentence(model, tally))
+    if not can_train():
+        terminal.say("no isolation forest was grown: that needs pip install 'sidelong[forest]'")
     if drift:
         _show(drift, terminal)
     left_out = [one for one in learning.incidents.values() if one.severity != "info"]

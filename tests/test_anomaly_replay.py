@@ -10,6 +10,7 @@ from sidelong.alerts.incident import Incident
 from sidelong.learning import Learning
 from sidelong.models.baseline import Baseline
 from sidelong.models.forests import Forests
+from sidelong.models.forests_learning import trained
 from sidelong.pipeline import Pipeline
 
 CLIENTS = ("shop/web", "shop/cart", "shop/search", "jobs/mail", "jobs/index", "jobs/report")
@@ -102,3 +103,11 @@ def test_a_service_takes_up_a_baseline_with_forests_where_it_had_one_without(
     after.restore(before.snapshot())
     told = after.process(strange[60:]) + after.finish()
     assert {one.kind for one in told} == {"anomaly"}
+
+
+def test_without_scikit_learn_a_baseline_has_no_forests_and_keeps_those_it_had(
+    baseline: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidelong.models.forests_learning.can_train", lambda: False)
+    assert trained(replace(baseline, forests=Forests())).forests == Forests()
+    assert trained(baseline) is baseline

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.ensemble import IsolationForest
 
 from sidelong.models.forest import DEPTH_SCALE, Rows, mean_depth
-from sidelong.models.forest_training import as_forest, medians, train
+from sidelong.models.forest_training import as_forest, grown, medians, train
 
 
 def tables() -> dict[str, Rows]:
@@ -34,9 +33,7 @@ def tables() -> dict[str, Rows]:
 @pytest.mark.parametrize("trees", [100, 200])
 def test_the_scores_are_those_of_scikit_learn(name: str, trees: int) -> None:
     rows = tables()[name]
-    theirs = IsolationForest(
-        n_estimators=trees, max_samples=min(256, len(rows)), random_state=3
-    ).fit(rows)
+    theirs = grown(rows, trees=trees, seed=3)
     chance = np.random.default_rng(2)
     others = chance.normal(size=(500, rows.shape[1])).astype(np.float32)
     asked = np.concatenate([rows, rows * 3, others])
@@ -49,8 +46,8 @@ def test_columns_cut_by_their_logarithm_score_as_their_logarithms_would() -> Non
     rows = chance.lognormal(8, 3, size=(2_000, 6)).round().astype(np.float32)
     skewed = np.array([True, False, True, False, True, False])
     logs = np.where(skewed, np.log1p(rows.astype(np.float64)), rows)
-    theirs = IsolationForest(n_estimators=100, max_samples=256, random_state=5).fit(logs)
-    ours = train(rows, skewed).scores(rows)
+    theirs = grown(logs, trees=100, seed=5)
+    ours = train(rows, skewed, seed=5).scores(rows)
     np.testing.assert_allclose(ours, -theirs.score_samples(logs), rtol=0, atol=1e-12)
 
 

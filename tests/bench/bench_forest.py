@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from sklearn.ensemble import IsolationForest
 
 from sidelong.features.bounds import Bounds
 from sidelong.features.windows import NOTHING_CLOSED
 from sidelong.models.anomaly import AnomalyDetector
-from sidelong.models.forest_training import as_forest
+from sidelong.models.forest_training import as_forest, grown
 
 __all__ = ["run"]
 
@@ -41,7 +40,7 @@ def run() -> list[dict[str, Any]]:
     rows = np.random.default_rng(9).normal(size=(20_000, FEATURES)).astype(np.float32)
     told: list[dict[str, Any]] = []
     for trees in (100, 200):
-        theirs = IsolationForest(n_estimators=trees, max_samples=256, random_state=5).fit(rows)
+        theirs = grown(rows, trees=trees, seed=5)
         ours = as_forest(theirs)
         for count, times in ((1, 300), (32, 100), (1_000, 10), (10_000, 2)):
             batch = rows[:count]
