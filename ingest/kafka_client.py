@@ -265,7 +265,7 @@ def _translated(error: Exception, settings: KafkaSettings, doing: str) -> KafkaE
         )
     if isinstance(error, errors.FencedInstanceIdError):
         return KafkaRefused(
-            f"another process reads from Kafka at {where} under the same name: {cause}",
+            f"another process reads from Kafka at {where} under the name of this one",
             hint="give each process a member name of its own",
         )
     if isinstance(error, errors.UnknownTopicOrPartitionError | errors.InvalidTopicError):

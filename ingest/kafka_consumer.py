@@ -24,7 +24,7 @@ from sidelong.ingest.kafka_client import (
     explained,
     passes,
 )
-from sidelong.ingest.kafka_network import watched
+from sidelong.ingest.kafka_membership import Membership
 from sidelong.ingest.kafka_ownership import Ownership
 from sidelong.ingest.kafka_settings import KafkaSettings
 
@@ -33,6 +33,7 @@ __all__ = ["KafkaConsumer", "Polled"]
 _FETCH_BYTES: Final = 50 << 20
 _SLICE_SECONDS: Final = 0.1
 _COMMIT_SECONDS: Final = 5.0
+_ABSENT_SECONDS: Final = 60.0  # without a poll; so long others wait in a rebalance
 _CLOSE_SECONDS: Final = 3.0
 _MOST_RECORDS: Final = 500
 
@@ -93,7 +94,8 @@ class KafkaConsumer:
         if topics:
             options["partition_assignment_strategy"] = (CooperativeStickyAssignor,)
             options["session_timeout_ms"] = session
-            options["heartbeat_interval_ms"] = min(3_000, session // 4)
+            options["max_poll_interval_ms"] = int(_ABSENT_SECONDS * 1000)
+            options["heartbeat_interval_ms"] = min(1_000, session // 4)
             options["group_instance_id"] = static_member
         self._consumer: Final[Any] = built(
             _Consumer,
@@ -110,7 +112,7 @@ class KafkaConsumer:
             **options,
         )
         self._own: Final = Ownership(self._consumer)
-        self._fenced: Final = watched(self._consumer)
+        self._membership: Final = Membership(self._consumer)
         try:
             for topic in topics:
                 self.partitions(topic)
@@ -159,8 +161,7 @@ class KafkaConsumer:
             wait = int(min(left, _SLICE_SECONDS) * 1000)
             try:
                 with explained(self._settings, "hand over messages"):
-                    if (fenced := self._fenced()) is not None:
-                        raise fenced
+                    self._membership.check()
                     fetched = self._consumer.poll(timeout_ms=wait, max_records=most_records)
             except KafkaRefused:
                 raise

@@ -5,10 +5,8 @@
 - What a broker says before it closes the connection, such as why, is dropped when both come at
   once.
 - Sockets that do not connect are left to the garbage collector.
-- A member of a group whose name another process took goes on reading as if nothing was.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from kafka import errors
@@ -20,7 +18,7 @@ from kafka.net.selector import NetworkSelector
 
 from sidelong.errors import SidelongError
 
-__all__ = ["Network", "network", "watched"]
+__all__ = ["Network", "network"]
 
 _DIRECT = "direct"
 
@@ -80,20 +78,3 @@ def network(**given: Any) -> KafkaNetClient:
     given["proxy_url"] = f"{_DIRECT}://"
     loop = NetworkSelector(**given)
     return KafkaNetClient(net=loop, manager=Network(loop, **given), **given)
-
-
-def watched(consumer: Any) -> Callable[[], errors.FencedInstanceIdError | None]:
-    """What tells whether another process took the name of this consumer, one of the library."""
-    coordinator = consumer._coordinator
-    send = coordinator._send_heartbeat_request
-    found: list[errors.FencedInstanceIdError] = []
-
-    async def heartbeat(*given: Any, **named: Any) -> Any:
-        try:
-            return await send(*given, **named)
-        except errors.FencedInstanceIdError as error:
-            found.append(error)
-            raise
-
-    coordinator._send_heartbeat_request = heartbeat
-    return lambda: found[0] if found else None
