@@ -14,7 +14,7 @@ from sidelong.ingest.state import Counted
 from sidelong.models.anomaly import ALARMS_PER_DAY, AnomalyDetector
 from sidelong.models.baseline import Baseline
 from sidelong.models.dns_exfiltration import DnsExfiltrationDetector
-from sidelong.models.evidence import as_evidence, in_stream_order
+from sidelong.models.evidence import NO_EVIDENCE, as_evidence, in_stream_order
 from sidelong.models.guessing import GuessingDetector
 from sidelong.models.joint import Joint
 from sidelong.models.lateral_movement import LateralMovementDetector
@@ -84,20 +84,21 @@ class Detectors:
         """
         seen = self._observer.observe(flows, pulse)
         self.closed = seen.closed
-        evidence = pl.concat(
-            [
-                self._scan.judge(seen.contacts),
-                self._guessing.judge_paths(seen.new_paths),
-                self._guessing.judge_services(seen.new_services),
-                self._spread.judge(seen.new_edges),
-                self._dns.judge(seen.lookups),
-                self._bypass.judge(seen.new_edges),
-                self._lateral.judge(seen.new_edges),
-                self._mesh.judge(seen.flows),
-            ]
+        judged = (
+            self._scan.judge(seen.contacts),
+            self._guessing.judge_paths(seen.new_paths),
+            self._guessing.judge_services(seen.new_services),
+            self._spread.judge(seen.new_edges),
+            self._dns.judge(seen.lookups),
+            self._bypass.judge(seen.new_edges),
+            self._lateral.judge(seen.new_edges),
+            self._mesh.judge(seen.flows),
         )
-        evidence = in_stream_order(evidence.sort("row", "sub", maintain_order=True))
-        return self._declared(self._with_anomalies(evidence))
+        told = [evidence for evidence in judged if evidence.height]
+        if not told:
+            return self._declared(self._with_anomalies(NO_EVIDENCE))
+        evidence = pl.concat(told).sort("row", "sub", maintain_order=True)
+        return self._declared(self._with_anomalies(in_stream_order(evidence)))
 
     def finish(self, row: int) -> pl.DataFrame:
         """The evidence that only silence brings, once a stream has ended after `row`."""
@@ -123,7 +124,8 @@ class Detectors:
 
     def _with_anomalies(self, evidence: pl.DataFrame) -> pl.DataFrame:
         """Evidence in stream order, with what the windows that closed say and support."""
-        if not self._anomaly.scopes:
+        silent = evidence.is_empty() and self.closed is NOTHING_CLOSED
+        if silent or not self._anomaly.scopes:
             return evidence
         anomalies = self._anomaly.judge(self.closed)
         joined = pl.concat([self._joint.judge(evidence, anomalies), as_evidence(anomalies)])

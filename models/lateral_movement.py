@@ -44,6 +44,8 @@ class LateralMovementDetector:
 
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
         """Evidence from new edges (`Edges.observe`), one row each; `parts` says of what."""
+        if new_edges.is_empty():
+            return NO_EVIDENCE
         rows = new_edges.filter(
             ~is_external(pl.col("peer")) | (pl.col("peer_ip") == METADATA_ADDRESS),
             pl.col("protocol").is_in(["TCP", "UDP"]),

@@ -43,6 +43,8 @@ class ResolverBypassDetector:
 
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
         """Evidence from new edges (`Edges.observe`), one row for each unknown DNS server."""
+        if new_edges.is_empty():
+            return NO_EVIDENCE
         port = pl.col("edge_port")
         rows = new_edges.filter(
             port.is_in([_DNS, _DNS_OVER_TLS])

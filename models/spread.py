@@ -49,6 +49,8 @@ class SpreadDetector:
 
     def judge(self, new_edges: pl.DataFrame) -> pl.DataFrame:
         """Evidence from new edges (`Edges.observe`)."""
+        if new_edges.is_empty():
+            return NO_EVIDENCE
         rows = new_edges.filter(
             ~pl.col("again"),
             pl.col("rollout").is_null(),  # new dependencies come all at once
