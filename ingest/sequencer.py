@@ -86,6 +86,7 @@ class Sequencer:
         self._round = 0
         self._next = 0  # offset of the next message of partition 0
         self._made = float("-inf")  # when the last round was
+        self._more = False  # whether it was as large as may be
         self._merge = RawMerge({})
         if state is not None and state["format"] != _FORMAT:
             raise ValueError(f"its format is {state['format']}")
@@ -126,7 +127,9 @@ class Sequencer:
         Errors: Superseded; it is of no use then any more.
         """
         paused = frozenset(p for p in self._merge.positions if self._full(p))
-        if self._merge.rows:
+        if self._pressing():
+            timeout = 0.0
+        elif self._merge.rows:
             timeout = min(timeout, _GATHER_SECONDS)  # they wait
         for place, chunk in self._raw.read(timeout, paused):
             self._merge.add(place, chunk)
@@ -149,6 +152,12 @@ class Sequencer:
             "reached": self._merge.reached,
             "state": self._stream.snapshot(),
         }
+
+    def _pressing(self) -> bool:
+        """Whether there are more rounds to be made of what is held."""
+        if not self._decided:
+            return self._more
+        return self._merge.counts_to(self._decided[0].positions) is not None
 
     def _full(self, place: int) -> bool:
         if self._merge.held(place) < _HELD_ROWS:
@@ -236,7 +245,9 @@ class Sequencer:
         silent = self._silence.of(reads, now)
         counts = self._merge.releasable(silent, ROUND_ROWS)
         counts |= self._merge.beyond(int(self._wall() * 1e9) + LEAP_NS, ROUND_ROWS)
-        if count := sum(counts.values()):
+        count = sum(counts.values())
+        self._more = count >= ROUND_ROWS
+        if count:
             if count < _WORTH_ROWS and now - self._made < _GATHER_SECONDS:
                 return False
             rows = self._merge.take(counts)

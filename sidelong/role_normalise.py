@@ -81,8 +81,8 @@ class NormaliseRole:
         if not self._elected:
             self.ready = True
             return False
-        sequencer = self._sequencer or self._begin()
         try:
+            sequencer = self._sequencer or self._begin()
             moved = sequencer.step(timeout)
         except Superseded as error:
             self._say(f"another process has decided, begins again from a snapshot: {error}")
