@@ -39,6 +39,7 @@ _POLL_SECONDS: Final = 0.1
 _MOST_RECORDS: Final = 8_000
 _MOST_BYTES: Final = 8 << 20
 _SAMPLES: Final = 5
+_AGAIN_SECONDS: Final = 1.0
 
 
 class Relay:
@@ -112,7 +113,9 @@ class Relay:
                             raise
                         self._say(f"{error.problem}; going on from what was committed")
                         self._sent = {}
-                        wait_for_broker(self._source.kafka, stop, self._say)
+                        stop.wait(_AGAIN_SECONDS)
+                        for kafka in (self._source.kafka, self._target.kafka):
+                            wait_for_broker(kafka, stop, self._say)
                     begun = True
         finally:
             self._letters.close()

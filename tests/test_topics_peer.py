@@ -368,6 +368,18 @@ def ended(process: subprocess.Popen[bytes]) -> str:
     return said.decode()
 
 
+def wait_for_commits(settings: KafkaSettings, topic: str, group: str, offset: int) -> None:
+    """Until all four partitions are done up to there."""
+    consumer = KafkaConsumer(settings, "test", group=group)
+    ends = time.monotonic() + 60
+    try:
+        while {consumer.committed((topic, number)) for number in range(4)} != {offset}:
+            assert time.monotonic() < ends
+            time.sleep(0.2)
+    finally:
+        consumer.close()
+
+
 def test_processes_share_the_work_and_one_that_is_killed_loses_nothing(
     settings: KafkaSettings, produce: KafkaProducer, config: Path
 ) -> None:
@@ -375,13 +387,14 @@ def test_processes_share_the_work_and_one_that_is_killed_loses_nothing(
     sent = stream(8_000)
     for partition in range(4):
         send(produce, raw, sent[partition:4_000:4], partition)
+    group = f"sidelong.collect.{batches}"
     processes = [relay(url(settings, raw), url(settings, batches), config) for _ in range(2)]
     try:
-        records(settings, batches, rows=4_000)
+        records(settings, batches, rows=1_000)
         for partition in range(4):
             send(produce, raw, sent[4_000 + partition :: 4], partition)
         processes[0].kill()
-        records(settings, batches, rows=8_000)
+        wait_for_commits(settings, raw, group, 2_000)
         ended(processes[1])
     finally:
         for process in processes:
