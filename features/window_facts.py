@@ -80,24 +80,41 @@ _EDGE_FACTS: Final = {
     "attempts": _where((pl.col("event") == PROBE) | (_forth & _asks)),
     "refusals": _where(pl.col("event") == REFUSAL),
     "denials": _where(pl.col("event") == DENIAL),
-    "bytes_out": _sent("bytes", forth=True),
-    "bytes_in": _sent("bytes", forth=False),
-    "sized": pl.col("bytes").is_not_null().cast(pl.Int64),
-    "packets_out": _sent("packets", forth=True),
-    "packets_in": _sent("packets", forth=False),
-    "counted": pl.col("packets").is_not_null().cast(pl.Int64),
-    "responses": _where(_status > 0),
-    "redirects": _where(_status.is_between(300, 399)),
-    "client_errors": _where(_status.is_between(400, 499)),
-    "forbidden": _where(_status.is_in([401, 403])),
-    "server_errors": _where(_status.is_between(500, 599)),
+}
+
+# What follows from a column that many sources cannot fill.
+_FACTS_OF: Final = {
+    "bytes": {
+        "bytes_out": _sent("bytes", forth=True),
+        "bytes_in": _sent("bytes", forth=False),
+        "sized": pl.col("bytes").is_not_null().cast(pl.Int64),
+    },
+    "packets": {
+        "packets_out": _sent("packets", forth=True),
+        "packets_in": _sent("packets", forth=False),
+        "counted": pl.col("packets").is_not_null().cast(pl.Int64),
+    },
+    "status": {
+        "responses": _where(_status > 0),
+        "redirects": _where(_status.is_between(300, 399)),
+        "client_errors": _where(_status.is_between(400, 499)),
+        "forbidden": _where(_status.is_in([401, 403])),
+        "server_errors": _where(_status.is_between(500, 599)),
+    },
 }
 
 
 def edge_facts(rows: pl.DataFrame) -> pl.DataFrame:
-    """What rows of `sides`, of which `EDGE_COLUMNS` are needed, add to windows of edges."""
+    """What rows of `sides`, of which `EDGE_COLUMNS` are needed, add to windows of edges.
+
+    Facts of which there are none have no column.
+    """
+    facts = dict(_EDGE_FACTS)
+    for column, of_column in _FACTS_OF.items():
+        if rows[column].null_count() < rows.height:
+            facts |= of_column
     return rows.with_columns(at=_AT).select(
-        "row", "open_from", *_SIDES, *_SERVICE, group="edge", **_EDGE_FACTS
+        "row", "open_from", *_SIDES, *_SERVICE, group="edge", **facts
     )
 
 
