@@ -61,8 +61,8 @@ class CollectRole:
 
     @property
     def ready(self) -> bool:
-        """Whether sources are read."""
-        return self._thread.is_alive()
+        """Whether sources are read, or were read to their end."""
+        return self._thread.is_alive() or self._told_end
 
     def step(self, timeout: float) -> bool:
         """See `Role`."""

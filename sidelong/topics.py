@@ -70,12 +70,11 @@ def _described(kafka: KafkaSettings, name: str, there: Topic | None) -> dict[str
         told["messages"] = sum(end - first for first, end in bounds.values())
         if role:
             read = {place: consumer.committed(place) for place in bounds}
-            told |= {
-                "reader": role,
-                "unread": sum(
+            told["reader"] = role
+            if any(at is not None for at in read.values()):
+                told["unread"] = sum(
                     end - max(first, read[place] or 0) for place, (first, end) in bounds.items()
-                ),
-            }
+                )
     finally:
         consumer.close()
     return told
@@ -88,9 +87,9 @@ def _line(told: dict[str, Any]) -> str:
         f"{told['topic']}: {plural(told['partitions'], 'partition')}, "
         f"{plural(told['messages'], 'message')}"
     )
-    return text + (
-        f", {told['unread']:,} not committed by {told['reader']}" if "reader" in told else ""
-    )
+    if "unread" in told:
+        text += f", {told['unread']:,} not committed by {told['reader']}"
+    return text
 
 
 def _numbers(given: Sequence[str]) -> dict[str, int]:

@@ -31,7 +31,7 @@ from sidelong.models.evidence_messages import (
 from sidelong.pipeline import Pipeline
 
 LAW = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     phases=(Phase.explicit, Phase.generate),

@@ -88,6 +88,12 @@ path = "{folder / "told.jsonl"}"
         )
         self.processes: list[Process] = []
 
+    def read(self, *files: Path) -> None:
+        """Let the role collect read files."""
+        text = self.config.read_text()
+        inputs = json.dumps([str(file) for file in files])
+        self.config.write_text(text.replace("[service]\n", f"[service]\ninputs = {inputs}\n"))
+
     def start(self, *roles: str) -> "Process":
         self.processes.append(Process(self, roles))
         return self.processes[-1]
@@ -181,6 +187,7 @@ def cluster(kafka: Kafka, tmp_path: Path, baseline: Path) -> Iterator[Cluster]:
 def test_the_shop_through_kafka_which_is_down_at_first(
     kafka: Kafka, cluster: Cluster, shop: Path, expected: list[str]
 ) -> None:
+    cluster.read(shop / "test.hubble.jsonl.zst")
     kafka.stop()
     try:
         service = cluster.start()
@@ -191,7 +198,6 @@ def test_the_shop_through_kafka_which_is_down_at_first(
         kafka.start()
     service.says("knows no topic")  # and goes on asking
     sidelong("topics", "create", "--config", cluster.config)
-    cluster.send(shop / "test.hubble.jsonl.zst")
     assert cluster.alerts(len(expected)) == expected
     opened = [json.loads(line)["id"] for line in expected if json.loads(line)["status"] == "open"]
     service.until(lambda: {id for id, _ in cluster.told()} == set(opened))
@@ -205,7 +211,9 @@ def test_the_shop_through_kafka_which_is_down_at_first(
 def test_processes_come_go_and_die_and_nothing_is_lost_or_doubled(
     cluster: Cluster, shop: Path, expected: list[str]
 ) -> None:
-    sidelong("topics", "create", "--config", cluster.config)
+    made = sidelong("topics", "create", "--config", cluster.config).splitlines()
+    listed = sidelong("topics", "list", "--config", cluster.config).splitlines()
+    assert {f"{json.loads(line)['topic']} is new" for line in listed} == set(made)
     one = cluster.start("normalise", "detect", "correlate")
     one.says(r"judges partitions \d")
     two = cluster.start("detect")
