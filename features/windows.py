@@ -36,7 +36,8 @@ from sidelong.features.window_totals import EDGE_TOTALS, LOOKUP_TOTALS, NAME_TOT
 
 __all__ = ["NOTHING_CLOSED", "Closed", "Windows"]
 
-_FOLD: Final = 8_192  # rows that wait to be added up together
+_FOLD: Final = 32_768
+"""Rows that wait to be added up together, so that fewer than one live stretch in a hundred does."""
 
 
 class Closed(NamedTuple):
