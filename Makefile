@@ -31,8 +31,8 @@ lint: $(BIN)/sidelong ## Check style, formatting and types: ruff, mypy, pyright.
 bench: $(BIN)/sidelong ## Measure packets/s and flows/s beside dpkt and, where installed, tshark.
 	@$(BIN)/python tests/bench
 
-score: $(BIN)/sidelong ## Replay the labelled public captures: what was found, what was missed.
-	@$(BIN)/python tests/score.py
+score: $(BIN)/sidelong peers ## Score detection on labelled captures and a live bench (root, half an hour).
+	@$(BIN)/python tests/scorecard
 
 stubs: $(BIN)/sidelong ## Write the stubs of the .proto files in ingest/.
 	@$(BIN)/python tests/hubble_stubs.py

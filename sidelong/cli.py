@@ -231,6 +231,41 @@ def replay(
     )
 
 
+@cli.command(
+    cls=GroupedCommand,
+    epilog="Exit status: 0 scored, 1 a number is worse, 2 nothing to score.",
+    short_help="Score detection on labelled captures.",
+)
+@option(
+    "--live",
+    heading="Input",
+    metavar="FOLDER",
+    multiple=True,
+    help="A session of the live bench that was recorded before. Without it two are run: network "
+    "namespaces of this machine, as root.",
+)
+@option("--no-live", heading="Input", is_flag=True, help="Labelled captures only.")
+@option(
+    "--check",
+    heading="Output",
+    is_flag=True,
+    help="Write nothing; say which numbers are worse than those of docs/scorecard.json.",
+)
+def score(live: Sequence[str], no_live: bool, check: bool) -> int:
+    """Score detection: what is found and missed, at which cost, beside simpler detectors.
+
+    Reads the labelled captures in SIDELONG_DATA, and writes docs/scorecard.md of a checkout.
+
+    \b
+      sidelong score
+      sidelong score --no-live --check
+    """
+    from sidelong.score import score
+
+    flags = ["--no-live"] * no_live + ["--check"] * check
+    return score([*(part for folder in live for part in ("--live", folder)), *flags])
+
+
 cli.add_command(alerts)
 cli.add_command(baseline_commands)
 cli.add_command(collect)

@@ -4,8 +4,6 @@ Go programs are built into `.peers/`, which takes some minutes the first time. D
 installed where that is allowed, and named where it is not; Maven gets the jars of Kafka.
 """
 
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +15,7 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `peers`, as pytest has it
 
 from peers.alertmanager_peer import alertmanager_program
-from peers.debian import DebianError, debian_program
+from peers.debian import DebianError, debian_program, installed
 from peers.go_programs import GoError, built
 from peers.kafka_jars import KafkaError, kafka_jars
 
@@ -32,13 +30,11 @@ DEBIAN: Final = {
 }
 """Which package brings a program."""
 
-_APT: Final = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0")
-
 
 def main() -> int:
     """Make all ready; returns 1 when something cannot be had, which the tests will say again."""
     steps: Mapping[str, Callable[[], object]] = {
-        "Debian's packages": debian,
+        "Debian's packages": partial(installed, DEBIAN),
         "Alertmanager": alertmanager_program,
         "Kafka": kafka_jars,
         "promtool": partial(debian_program, "prometheus", "promtool"),
@@ -57,18 +53,6 @@ def main() -> int:
             if took > 1:
                 print(f"peers: {name} ready after {took:.0f} s", flush=True)
     return int(failed)
-
-
-def debian() -> None:
-    """Install the packages whose programs are missing."""
-    packages = sorted({package for name, package in DEBIAN.items() if shutil.which(name) is None})
-    if not packages:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise OSError(f"install {', '.join(packages)}, or the tests that need it fail")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NOWARNINGS": "yes"}
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        subprocess.run([*_APT, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

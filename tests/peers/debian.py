@@ -1,18 +1,19 @@
-"""Programs of Debian's packages, unpacked into `.peers/` where they are not installed.
-
-Unpacked, not installed: it takes no root, and starts no service.
+"""Programs of Debian's packages: unpacked into `.peers/`, or installed where they need what else a
+package brings. Unpacking takes no root, and starts no service.
 """
 
 import fcntl
+import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from peers.go_programs import BUILT
 
-__all__ = ["DebianError", "debian_program"]
+__all__ = ["DebianError", "debian_program", "installed"]
 
 _SECONDS: Final = 300
 
@@ -40,6 +41,26 @@ def debian_program(package: str, name: str) -> Path:
     if not program.exists():
         raise DebianError(f"the package {package} holds no {name}")
     return program
+
+
+def installed(programs: Mapping[str, str]) -> None:
+    """Install the packages whose programs are missing; `programs` says which package brings one.
+
+    Errors: DebianError where that is not allowed, or not to be had.
+    """
+    packages = sorted({package for name, package in programs.items() if not shutil.which(name)})
+    if not packages:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise DebianError(f"install {', '.join(packages)}, or what needs it fails")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NOWARNINGS": "yes"}
+    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+        subprocess.run(
+            ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", *arguments],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 def _unpack(package: str, folder: Path) -> None:

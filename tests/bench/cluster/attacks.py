@@ -21,13 +21,14 @@ _KEY: Final = "lab"  # of both ends of a tunnel
 class Truth:
     """What happened: its kind, or benign; who did it to whom, from when to when (epoch seconds).
 
-    addresses: of the actor, whose packets are the events that delays are counted in. objects: a
-    workload, an address or a domain that an alert should name, any of them.
+    actors: workloads that an alert may name. addresses: theirs, whose packets are the events that
+    delays are counted in. objects: a workload, an address or a domain that an alert should name,
+    any of them.
     """
 
     name: str
     kind: str
-    actor: str
+    actors: list[str]
     addresses: list[str]
     objects: list[str]
     start: float
@@ -40,22 +41,30 @@ class Truth:
 
 @dataclass(frozen=True)
 class Happening:
-    """kind: scan, dns_exfiltration, lateral_movement or benign. by: the pod that does it."""
+    """kind: scan, dns_exfiltration, lateral_movement or benign. by: the pod that does it. through:
+    the pod that it goes on from."""
 
     name: str
     kind: str
     by: str
     objects: tuple[str, ...]
     do: Callable[[Shop, Pod], None]
+    through: str | None = None
 
 
 def happened(shop: Shop, what: Happening) -> Truth:
     """Let it happen."""
-    pod = shop.lab.pods[what.by]
+    pods = [shop.lab.pods[name] for name in (what.by, what.through) if name]
     start = time.time()
-    what.do(shop, pod)
+    what.do(shop, pods[0])
     return Truth(
-        what.name, what.kind, pod.identity, [pod.ip], list(what.objects), start, time.time()
+        what.name,
+        what.kind,
+        [pod.identity for pod in pods],
+        [pod.ip for pod in pods],
+        list(what.objects),
+        start,
+        time.time(),
     )
 
 
@@ -166,6 +175,7 @@ HAPPENINGS: Final = (
         "files-0",
         ("pay/pay", "data/orders"),
         _hops(("files-0", "pay", 8443), ("pay-0", "orders", 5432)),
+        through="pay-0",
     ),
     Happening("rollout", "benign", "cart-0", (), _rollout("cart", "10.244.2.11")),
     Happening("iodine", "dns_exfiltration", "stock-0", _EVIL, _iodine),
@@ -194,11 +204,12 @@ HAPPENINGS: Final = (
     Happening("exfiltration, 300 B/s", "dns_exfiltration", "pay-0", _EVIL, _exfiltrate(300, 12)),
     Happening("masscan, 100 packets/s", "scan", "cache-0", (), _masscan(100)),
     Happening(
-        "a cache, and on to a ledger",
+        "a neighbour, and on to a ledger",
         "lateral_movement",
         "mail-0",
-        ("data/cache", "data/ledger"),
-        _hops(("mail-0", "cache", 6379), ("cache-0", "ledger", 5432)),
+        ("shop/stock", "data/ledger"),
+        _hops(("mail-0", "stock", 8080), ("stock-0", "ledger", 5432)),
+        through="stock-0",
     ),
     Happening(
         "nmap -sT, 2.5 ports/s",

@@ -19,11 +19,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-__all__ = ["Lab", "LabError", "Pod", "unavailable"]
+__all__ = ["PROGRAMS", "Lab", "LabError", "Pod", "unavailable"]
 
 HERE: Final = Path(__file__).resolve().parent
 GATEWAY: Final = "169.254.1.1"
 PODS: Final = "10.244.0.0/16"
+PROGRAMS: Final = {
+    "curl": "curl",
+    "dns2tcpc": "dns2tcp",
+    "dumpcap": "wireshark-common",
+    "iodine": "iodine",
+    "ip": "iproute2",
+    "masscan": "masscan",
+    "nmap": "nmap",
+    "sysctl": "procps",
+}
+"""What the lab runs, and which package of Debian brings it."""
+
 _SNAP: Final = "256"  # octets of a packet; lengths stay those of the wire
 _STOP_SECONDS: Final = 5
 
@@ -36,7 +48,7 @@ def unavailable() -> str | None:
     """Why there can be no lab here, or None."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    missing = [name for name in ("ip", "dumpcap", "sysctl") if shutil.which(name) is None]
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
     return f"{', '.join(missing)} not found" if missing else None
 
 
@@ -200,6 +212,9 @@ class Lab:
         for line in _run("ip", "netns", "list").splitlines():
             name = line.split()[0]
             if name.startswith(f"{self._tag}-"):
+                for process in _run("ip", "netns", "pids", name).split():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(process), signal.SIGKILL)
                 ip("netns", "del", name, check=False)
 
 

@@ -15,6 +15,7 @@ __all__ = ["RESOLVER", "SEARCH", "WORLD", "Shop"]
 RESOLVER: Final = "10.244.0.10"
 WORLD: Final = "198.51.100"
 TUNNEL: Final = "203.0.113.66"
+DROP: Final = "203.0.113.77"  # where exfiltrated names are answered
 SEARCH: Final = ("svc.cluster.local", "cluster.local", "lab.internal")
 
 _SERVICES: Final = {
@@ -63,12 +64,14 @@ class Shop:
         for address in sorted(self._outside_addresses() | world):
             self.lab.pod(f"world-{address}", address, "world/host", {"serve": [25, 80, 443]})
         self.lab.pod("tunnel", TUNNEL, "world/tunnel")
+        drop = self.lab.pod("drop", DROP, "world/drop")
+        self.lab.program(drop, "resolver.py", {"cluster": {}, "zones": {}, "world": WORLD})
         names = {
             f"{name}.svc.cluster.local": addresses[0]
             for name, (_, addresses, _, _) in _SERVICES.items()
         }
         resolver = self.lab.pod("coredns", RESOLVER, "kube-system/coredns")
-        zones = {"t.evil.example": TUNNEL, "d.evil.example": TUNNEL, "x.evil.example": TUNNEL}
+        zones = {"t.evil.example": TUNNEL, "d.evil.example": TUNNEL, "x.evil.example": DROP}
         told = {"cluster": names, "zones": zones, "world": WORLD}
         self.lab.program(resolver, "resolver.py", told)
         for name in _SERVICES:

@@ -1,0 +1,1 @@
+"""How good detection is: every labelled capture and the live bench, beside simpler detectors."""
