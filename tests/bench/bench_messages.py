@@ -126,7 +126,7 @@ def theirs(messages: Sequence[Sent]) -> int:
 def measure() -> dict[str, list[float]]:
     """Flows per second of processor time of each way, in each round."""
     every = ways()
-    rates: dict[str, list[float]] = {way.name: [] for way in every} | {THEIRS: []}
+    rates: dict[str, list[float]] = {name: [] for name in (*(way.name for way in every), THEIRS)}
 
     def timed(name: str, work: Callable[[Sequence[Sent]], int], way: Way) -> None:
         began = time.process_time()
