@@ -33,7 +33,17 @@ LAW = settings(
 )
 
 TINY = Bounds(
-    contacts=12, waiting=3, edges=5, names=6, sums=4, tried=5, ledger=8, incidents=2, workloads=2
+    contacts=12,
+    waiting=3,
+    edges=5,
+    names=6,
+    sums=4,
+    tried=5,
+    windows=3,
+    beginnings=4,
+    ledger=8,
+    incidents=2,
+    workloads=2,
 )
 
 BOUNDS = st.sampled_from([Bounds(), TINY])
@@ -186,6 +196,11 @@ BOUND_OF = {
     "guessing/paths": "sums",
     "guessing/services": "sums",
     "tried/table": "tried",
+    "windows/edges/rows": "windows",
+    "windows/lookups/rows": "windows",
+    "windows/names/rows": "names",
+    "windows/edge_rhythm": "beginnings",
+    "windows/lookup_rhythm": "beginnings",
     "spread/spread": "sums",
     "rollouts/templates": "workloads",
     "rollouts/actors": "workloads",
@@ -221,7 +236,7 @@ def size(state: Any, path: str) -> int:
 def test_after_a_tick_no_memory_is_larger_than_its_bound(
     baseline: Baseline, happened: list[tuple[str, int, int, int, int, int]]
 ) -> None:
-    pipeline = Pipeline(baseline, bounds=TINY)
+    pipeline = Pipeline(baseline, bounds=TINY, windows=True)
     flows = flows_of(happened)
     pipeline.process(flows)
     pipeline.tick(int(flows["time"].to_physical().max()))  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ def lone(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 # What happens within a minute, the scope of the only window to look at, and its features.
-EXAMPLES: Final[dict[str, tuple[str, list[str], dict[str, float | None]]]] = {
+EXAMPLES: Final[dict[str, tuple[str, list[str], dict[str, Any]]]] = {
     "fan-out counts peers, outside ones and ports apart": (
         "workload",
         [
@@ -205,7 +205,7 @@ EXAMPLES: Final[dict[str, tuple[str, list[str], dict[str, float | None]]]] = {
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
-def test_a_window_holds(example: tuple[str, list[str], dict[str, float | None]]) -> None:
+def test_a_window_holds(example: tuple[str, list[str], dict[str, Any]]) -> None:
     scope, told, expected = example
     found = lone(getattr(windows(*told), scope))
     assert {name: found[name] for name in expected} == expected

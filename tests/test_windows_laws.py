@@ -115,7 +115,7 @@ def test_a_whole_frame_at_once_gives_what_its_pieces_give(
     stretches = list(stream.stretches(flows_of(happened)))
     observer = Observer(NOTHING_KNOWN, Bounds())
     found = [observer.observe(one.flows, one.pulse).closed for one in stretches]
-    last = max((int(one.flows["row"].max() or 0) for one in stretches), default=0)
+    last = max(int(one.flows["row"].to_numpy().max(initial=0)) for one in stretches)
     found.append(observer.finish(last + 1)[1])
     flows = pl.concat([one.flows for one in stretches])
     pulse = pl.concat([one.pulse for one in stretches])
