@@ -8,13 +8,17 @@ PYTHON ?= $(firstword $(foreach python,$(PYTHONS),$(shell $(python) -c '$(RECENT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test peers stubs lint bench score docs clean
+.PHONY: help demo stream test peers stubs lint bench score docs clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(BIN)/sidelong ## Find four real attacks in the traffic of a small shop.
 	@$(BIN)/sidelong demo
+
+stream: $(BIN)/sidelong ## The same as live traffic: the service on a real Kafka, until Ctrl-C.
+	@$(BIN)/python tests/peers Kafka
+	@trap '' INT; $(BIN)/python compose/stream.py
 
 test: $(BIN)/sidelong peers ## Run the whole test suite.
 	@$(BIN)/pytest

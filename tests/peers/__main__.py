@@ -1,5 +1,9 @@
 """Makes every real peer ready that tests need: `make peers`. What is there already costs nothing.
 
+    .venv/bin/python tests/peers Kafka
+
+makes ready only what is named.
+
 Go programs are built into `.peers/`, which takes some minutes the first time. Debian's packages are
 installed where that is allowed, and named where it is not; Maven gets the jars of Kafka.
 """
@@ -7,7 +11,7 @@ installed where that is allowed, and named where it is not; Maven gets the jars 
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -31,17 +35,23 @@ DEBIAN: Final = {
 """Which package brings a program."""
 
 
-def main() -> int:
-    """Make all ready; returns 1 when something cannot be had, which the tests will say again."""
+def main(names: Collection[str]) -> int:
+    """Make all ready, or those of `names`; returns 1 when something cannot be had, which the tests
+    will say again."""
     steps: Mapping[str, Callable[[], object]] = {
         "Debian's packages": partial(installed, DEBIAN),
         "Alertmanager": alertmanager_program,
-        "Kafka": kafka_jars,
+        "Kafka": kafka,
         "promtool": partial(debian_program, "prometheus", "promtool"),
         **{name: partial(built, name, SOURCES / folder) for name, folder in GO.items()},
     }
     failed = False
+    if unknown := sorted(set(names) - set(steps)):
+        print(f"peers: no {', '.join(unknown)}, but {', '.join(steps)}", file=sys.stderr)
+        return 2
     for name, step in steps.items():
+        if names and name not in names:
+            continue
         began = time.monotonic()
         try:
             step()
@@ -55,5 +65,11 @@ def main() -> int:
     return int(failed)
 
 
+def kafka() -> None:
+    """Get its jars, and what runs them."""
+    installed({name: DEBIAN[name] for name in ("java", "mvn")})
+    kafka_jars()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
