@@ -8,10 +8,10 @@ PYTHON ?= $(firstword $(foreach python,$(PYTHONS),$(shell $(python) -c '$(RECENT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stream test peers stubs lint bench score docs clean
+.PHONY: help demo stream test peers stubs lint bench bench-kafka score docs clean
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(BIN)/sidelong ## Find four real attacks in the traffic of a small shop.
 	@$(BIN)/sidelong demo
@@ -34,6 +34,9 @@ lint: $(BIN)/sidelong ## Check style, formatting and types: ruff, mypy, pyright.
 
 bench: $(BIN)/sidelong ## Measure packets/s and flows/s beside dpkt and, where installed, tshark.
 	@$(BIN)/python tests/bench
+
+bench-kafka: $(BIN)/sidelong peers ## Measure the service over a real Kafka: flows/s, latency, memory.
+	@$(BIN)/python tests/bench/kafka_service.py
 
 score: $(BIN)/sidelong peers ## Score detection on labelled captures and a live bench (root, half an hour).
 	@$(BIN)/python tests/scorecard

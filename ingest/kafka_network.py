@@ -4,10 +4,13 @@
   password is wrong or the machine is off.
 - What a broker says before it closes the connection, such as why, is dropped when both come at
   once.
-- Sockets that do not connect are left to the garbage collector.
+- Sockets that do not connect, or are in the middle of that when their client is closed, are left to
+  the garbage collector.
 """
 
+from socket import socket
 from typing import Any
+from weakref import WeakSet
 
 from kafka import errors
 from kafka.net.compat import KafkaNetClient
@@ -36,12 +39,37 @@ class _Sockets(KafkaNetSocket):  # type: ignore[misc]  # the library has no type
     SCHEMES = (_DIRECT,)
 
     async def sock_connect(self, net: Any, sock: Any, *given: Any, **named: Any) -> Any:
-        """Connect, or close what does not."""
+        """Connect, or close what does not; the loop remembers its sockets."""
+        net.sockets.add(sock)
         try:
             return await super().sock_connect(net, sock, *given, **named)
         except BaseException:
             sock.close()
             raise
+
+
+class _Loop(NetworkSelector):  # type: ignore[misc]  # the library has no types
+    """Knows the sockets that were opened on it."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.sockets: WeakSet[socket] = WeakSet()
+
+
+class _Client(KafkaNetClient):  # type: ignore[misc]  # the library has no types
+    """Leaves no socket open."""
+
+    def __init__(self, loop: _Loop, **given: Any) -> None:
+        super().__init__(net=loop, **given)
+        self._loop = loop
+
+    def close(self, node_id: Any = None) -> Any:
+        """Close the connection to a node, or all, those too that were just being made."""
+        try:
+            return super().close(node_id)
+        finally:
+            for one in list(self._loop.sockets) if node_id is None else ():
+                one.close()
 
 
 class Network(KafkaConnectionManager):  # type: ignore[misc]  # the library has no types
@@ -76,5 +104,5 @@ class Network(KafkaConnectionManager):  # type: ignore[misc]  # the library has 
 def network(**given: Any) -> KafkaNetClient:
     """What a client of the library is built with as `kafka_client`."""
     given["proxy_url"] = f"{_DIRECT}://"
-    loop = NetworkSelector(**given)
-    return KafkaNetClient(net=loop, manager=Network(loop, **given), **given)
+    loop = _Loop(**given)
+    return _Client(loop, manager=Network(loop, **given), **given)

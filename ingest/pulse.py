@@ -53,7 +53,7 @@ class Pulse:
         """The pulse of a single row that nobody has sent, such as the end of a stream."""
         lone = {"row": [row], "clock": [clock_ns], "lost": [self._lost]}
         return pl.DataFrame(lone, schema_overrides={"row": pl.UInt64, "lost": pl.UInt64}).cast(
-            PULSE_SCHEMA  # type: ignore[arg-type]
+            PULSE_SCHEMA
         )
 
     def snapshot(self) -> PulseState:

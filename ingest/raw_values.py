@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+import lz4.frame
 import zstandard
 
 __all__ = ["Unreadable", "begins", "deframed", "unpacked"]
@@ -80,8 +81,6 @@ class _Zstd:
 
 class _Lz4:
     def __init__(self) -> None:
-        import lz4.frame  # type: ignore[import-untyped]  # comes with Kafka's client
-
         self._inner = lz4.frame.LZ4FrameDecompressor()
 
     @property

@@ -20,8 +20,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     roles: what this process does of the service: all of it, or a part that others complete over
     Kafka. inputs: live sources and files that `collect` reads, and the whole service where there is
-    no Kafka. baseline: the folder or the model store that `sidelong learn` wrote. pods: the file
-    that says who held which address. kubernetes: ask Kubernetes instead. state: where snapshots are kept, a folder or
+    no Kafka. baseline: the folder or the model store that `sidelong learn` wrote. pods: who held
+    which address. kubernetes: ask Kubernetes instead. state: where snapshots are kept, a folder or
     a URL such as s3://bucket/sidelong; processes that share a role share it. snapshot_seconds: how
     often one is taken; after a crash so much is read again. merge_wait_ms: how long rows of a
     partition wait for those of others that are silent. straggler_seconds: after so long a

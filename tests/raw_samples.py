@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import log_samples
-import lz4.frame  # type: ignore[import-untyped]
+import lz4.frame
 import polars as pl
 import zstandard
 from hubble_api import wire

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -26,12 +27,15 @@ def ordinary() -> Baseline:
         lookups("shop/web", ["a.example.org", "b.example.org"]),
     )
     allowed = [("shop/web", "data/db", "TCP", 5432, 5432, 3)]
+    windows: dict[str, Any] = {
+        name: TABLES[name].to_frame().clear(1) for name in TABLES if name.endswith("_windows")
+    }
     return replace(
         seen,
         trial=seen.contacts,
         declared=pl.DataFrame(allowed, schema=DECLARED_SCHEMA, orient="row"),
         guarded=pl.DataFrame([("data/db", True, False, "db")], schema=GUARDED_SCHEMA, orient="row"),
-        **{name: TABLES[name].to_frame().clear(1) for name in TABLES if name.endswith("_windows")},
+        **windows,
     )
 
 

@@ -9,7 +9,8 @@ from builders import flows, incidents, learnt, lookups, observed
 
 from sidelong.alerts.incident import Incident
 from sidelong.features.names import NO_ZONE
-from sidelong.models.baseline import DOMAINS_SCHEMA, Baseline
+from sidelong.models.baseline import Baseline
+from sidelong.models.baseline_tables import DOMAINS_SCHEMA
 from sidelong.models.detectors import Detectors
 
 

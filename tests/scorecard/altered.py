@@ -1,5 +1,6 @@
 """The same captures made harder: records lost, attacks slowed, order shuffled."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -63,7 +64,7 @@ def slower(capture: Capture, times: int) -> Capture:
     return changed
 
 
-ALTERED: Final = {
+ALTERED: Final[dict[str, Callable[[Capture], Capture]]] = {
     "10 % of records lost": lossy,
     "1 s of disorder": reordered,
     "10 times slower": lambda capture: slower(capture, 10),

@@ -82,7 +82,8 @@ class Capture:
         """How many workloads were watched for how long, after the quiet time."""
         after = self.parts()[1]
         time = after["time"].to_physical()
-        span = (time.max() or 0) - (time.min() or 0)  # type: ignore[operator]
+        low, high = time.min(), time.max()
+        span = high - low if isinstance(low, int) and isinstance(high, int) else 0
         inside = after.select(
             ip=pl.concat([after["src_ip"], after["dst_ip"]]).unique().drop_nulls()
         )["ip"]

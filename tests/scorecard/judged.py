@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
+from scipy.stats import chi2
 
 from scorecard.captures import NS, Capture, Truth
 from sidelong.alerts.incident import Incident
@@ -156,8 +157,6 @@ def best_possible(kind: str) -> str:
 
 def poisson(count: int, exposure: float) -> tuple[float, float]:
     """The 95 % limits of a rate, exact (Garwood 1936)."""
-    from scipy.stats import chi2
-
     if exposure <= 0:
         return 0.0, math.inf
     low = 0.0 if count == 0 else float(chi2.ppf(0.025, 2 * count)) / 2

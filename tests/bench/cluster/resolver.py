@@ -57,7 +57,9 @@ class Resolver(asyncio.DatagramProtocol):
         if address is None:
             answer.set_rcode(dns.rcode.NXDOMAIN)
         elif query.question[0].rdtype == 1:
-            answer.answer.append(dns.rrset.from_text(query.question[0].name, 30, 1, 1, address))
+            answer.answer.append(
+                dns.rrset.from_text(query.question[0].name, 30, "IN", "A", address)
+            )
         return answer.to_wire()
 
     async def _pass_on(self, data: bytes, server: str, addr: tuple[str, int]) -> None:

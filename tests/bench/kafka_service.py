@@ -1,0 +1,331 @@
+"""The service over a real Kafka, end to end: `make bench-kafka`, or
+
+    python tests/bench/kafka_service.py [throughput] [json] [latency] [--minutes N]
+
+throughput: flows/s through detect from batches. json: flows/s from a JSON object per message to
+evidence. latency: from produce to webhook, at 1,000, 5,000 and 20,000 flows/s, and the memory of
+the service with 5,000 workloads after so many minutes of it. Broker, producer and service share
+the machine's cores.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `peers` and the tests
+
+import polars as pl
+from peers.kafka_peer import Kafka
+from service_cluster import Cluster, Process, sidelong
+
+from sidelong.ingest.inputs import open_inputs
+from sidelong.ingest.kafka_producer import KafkaProducer
+from sidelong.ingest.merge import merged
+from sidelong.ingest.raw_batches import flow_batches
+from sidelong.ingest.schema import TCP_FLAGS, conform
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SHOP: Final = ROOT / "examples" / "shop-incident"
+WORKLOADS: Final = 5_000
+_TIMEOUT: Final = 600.0
+
+
+def recorded() -> pl.DataFrame:
+    """The flows of the example."""
+    batches = merged(open_inputs([str(SHOP / "test.hubble.jsonl.zst")]))
+    return pl.concat([batch.flows for batch in batches])
+
+
+def repeated(flows: pl.DataFrame, times: int) -> Iterator[pl.DataFrame]:
+    """The same traffic again and again, each time later."""
+    moments = flows["time"].to_physical()
+    span = _whole(moments.max()) - _whole(moments.min())
+    for number in range(times):
+        later = pl.duration(nanoseconds=span * number, time_unit="ns")
+        yield flows.with_columns(pl.col("time", "end") + later)
+
+
+def _whole(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def lag(process: Process, role: str) -> float:
+    """How many records a role has yet to read; a large number before it has said so."""
+    told = process.asked("/metrics")[1].splitlines()
+    lags = [
+        float(line.rsplit(" ", 1)[1])
+        for line in told
+        if line.startswith("sidelong_lag_records{") and f'role="{role}"' in line
+    ]
+    return sum(lags) if lags else 1e9
+
+
+def until_read(process: Process, role: str) -> float:
+    """Wait until a role has read all there is; the moment."""
+    ends = time.monotonic() + _TIMEOUT
+    while lag(process, role) > 0:
+        if time.monotonic() > ends:
+            raise SystemExit(f"{role} did not come to the end:\n{process.log}")
+        time.sleep(0.2)
+    return time.monotonic()
+
+
+def throughput(cluster: Cluster, copies: int = 40) -> list[tuple[str, float, str]]:
+    """Flows/s through detect, from batches that lie there."""
+    sidelong("topics", "create", "--config", cluster.config)
+    flows = recorded()
+    send(cluster, repeated(flows, copies))
+    normalise = cluster.start("normalise")
+    began = time.monotonic()
+    normalised = until_read(normalise, "normalise") - began
+    normalise.end()
+    detect = cluster.start("detect")
+    detect.says("judges partitions")
+    began = time.monotonic()
+    seconds = until_read(detect, "detect") - began
+    cpu = detect.cpu_seconds()
+    detect.end()
+    count = flows.height * copies
+    return [
+        ("normalise, from batches", count / normalised, "flows/s"),
+        ("detect, from batches", count / seconds, "flows/s"),
+        ("detect, CPU per flow", cpu / count * 1e6, "us"),
+    ]
+
+
+def from_json(cluster: Cluster, copies: int = 12) -> list[tuple[str, float, str]]:
+    """Flows/s from one Hubble JSON object per message to evidence."""
+    import zstandard
+
+    sidelong("topics", "create", "--config", cluster.config)
+    raw = zstandard.decompress((SHOP / "test.hubble.jsonl.zst").read_bytes(), 1 << 30)
+    lines = raw.splitlines()
+    producer = KafkaProducer(cluster.settings, "bench")
+    topic = cluster.settings.topic("flows.raw")
+    for _ in range(copies):
+        for number, line in enumerate(lines):
+            producer.send(topic, line, partition=number % 8)
+    producer.flush(60)
+    producer.close()
+    service = cluster.start("normalise", "detect", "correlate")
+    service.says("normalises|judges")
+    began = time.monotonic()
+    until_read(service, "normalise")
+    seconds = until_read(service, "detect") - began
+    cpu = service.cpu_seconds()
+    service.end()
+    count = len(lines) * copies
+    return [
+        ("JSON per flow to evidence", count / seconds, "flows/s"),
+        ("JSON per flow, CPU per flow", cpu / count * 1e6, "us"),
+    ]
+
+
+def send(cluster: Cluster, batches: Iterator[pl.DataFrame]) -> None:
+    """Bring flows to flows.raw, all to one partition: they are in order."""
+    producer = KafkaProducer(cluster.settings, "bench")
+    topic = cluster.settings.topic("flows.raw")
+    for flows in batches:
+        for batch in flow_batches(flows, "bench"):
+            producer.send(topic, batch.value, partition=0, headers=batch.headers)
+    producer.flush(60)
+    producer.close()
+
+
+class Receiver(ThreadingHTTPServer):
+    """A webhook that notes when it heard of whom first."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, float] = {}
+        heard = self.heard
+
+        class Hook(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                now = time.time()
+                for actor in actors_in(json.loads(body)):
+                    heard.setdefault(actor, now)
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Hook)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+
+def actors_in(told: Any) -> Iterator[str]:
+    """The actors of all incidents in a message, however it is built."""
+    if isinstance(told, dict):
+        actor = told.get("actor")
+        if isinstance(actor, dict) and isinstance(actor.get("workload"), str):
+            yield actor["workload"]
+        for value in told.values():
+            yield from actors_in(value)
+    elif isinstance(told, list):
+        for value in told:
+            yield from actors_in(value)
+
+
+def second_of(rate: int, number: int, now_ns: int) -> pl.DataFrame:
+    """A second's tenth of ordinary flows among 5,000 workloads; every second one of them scans."""
+    count = rate // 10
+    client = (pl.int_range(count, eager=True) * 7919 + number * 104729) % WORKLOADS
+    server = (client * 31 + 1) % WORKLOADS
+    at = now_ns + pl.int_range(count, eager=True) * (100_000_000 // max(count, 1))
+    reply = pl.int_range(count, eager=True) % 2 == 1
+    frame = pl.DataFrame({"time": at, "c": client, "s": server, "reply": reply})
+    syn, ack = TCP_FLAGS["SYN"], TCP_FLAGS["SYN"] | TCP_FLAGS["ACK"]
+    rows = _rows(frame, pl.when("reply").then(ack).otherwise(syn), pl.lit(8080))
+    if number % 10 == 0:
+        scan = pl.DataFrame({"time": [now_ns + n * 1_000_000 for n in range(12)]}).with_columns(
+            c=pl.lit(100_000 + number), s=pl.lit(1), reply=pl.lit(True)
+        )
+        refused = TCP_FLAGS["RST"] | TCP_FLAGS["ACK"]
+        ports = pl.int_range(pl.len()) + 1
+        rows = pl.concat([rows, _rows(scan, pl.lit(refused), ports)]).sort("time")
+    return rows
+
+
+def _rows(frame: pl.DataFrame, flags: pl.Expr, port: pl.Expr) -> pl.DataFrame:
+    client, server = pl.format("load/w{}", "c"), pl.format("load/w{}", "s")
+    address = {
+        name: pl.format("10.{}.{}.{}", pl.col(c) // 65536, pl.col(c) // 256 % 256, pl.col(c) % 256)
+        for name, c in (("client", "c"), ("server", "s"))
+    }
+    back = pl.col("reply")
+    return conform(
+        frame.select(
+            time=pl.col("time").cast(pl.Datetime("ns", "UTC")),
+            src=pl.when(back).then(server).otherwise(client),
+            dst=pl.when(back).then(client).otherwise(server),
+            src_ip=pl.when(back).then(address["server"]).otherwise(address["client"]),
+            dst_ip=pl.when(back).then(address["client"]).otherwise(address["server"]),
+            src_port=pl.when(back).then(port).otherwise(40_000).cast(pl.UInt16),
+            dst_port=pl.when(back).then(40_000).otherwise(port).cast(pl.UInt16),
+            protocol=pl.lit("TCP"),
+            reply=back,
+            verdict=pl.lit("FORWARDED"),
+            tcp_flags=flags.cast(pl.UInt8),
+            origin=pl.lit("hubble"),
+        )
+    )
+
+
+def latency(
+    cluster: Cluster, rate: int, minutes: float, receiver: Receiver
+) -> list[tuple[str, float, str]]:
+    """Seconds from the produce of the deciding flows to the webhook, and the memory at the end."""
+    sidelong("topics", "create", "--config", cluster.config)
+    service = cluster.start()
+    service.says("judges partitions")
+    producer = KafkaProducer(cluster.settings, "bench")
+    topic = cluster.settings.topic("flows.raw")
+    sent: dict[str, float] = {}
+    memory: list[float] = []
+    began = time.monotonic()
+    for number in range(round(minutes * 600)):
+        wait = began + number / 10 - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        flows = second_of(rate, number, time.time_ns() - 100_000_000)
+        for batch in flow_batches(flows, "bench"):
+            producer.send(topic, batch.value, partition=0, headers=batch.headers)
+        if number % 10 == 0:
+            sent[f"load/w{100_000 + number}"] = time.time()
+        if number % 100 == 99:
+            memory.append(service.resident_megabytes())
+    ends = time.monotonic() + 30
+    while not sent.keys() <= receiver.heard.keys() and time.monotonic() < ends:
+        time.sleep(0.2)
+    producer.close()
+    service.end()
+    first = round(5 / (minutes * 60) * len(sent)) if minutes > 0.5 else 3  # while it warms up
+    took = [receiver.heard[a] - at for a, at in list(sent.items())[first:] if a in receiver.heard]
+    missing = len(sent.keys() - receiver.heard.keys())
+    took.sort()
+    return [
+        (f"{rate:,} flows/s: p50", statistics.median(took), "s"),
+        (f"{rate:,} flows/s: p99", took[max(0, round(len(took) * 0.99) - 1)], "s"),
+        (f"{rate:,} flows/s: not told", missing, "incidents"),
+        (f"{rate:,} flows/s: memory, first and last", memory[0], "MiB"),
+        ("", memory[-1], "MiB"),
+    ]
+
+
+@contextmanager
+def clusters(kafka: Kafka) -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters in folders of their own, and ends their processes."""
+    made: list[Cluster] = []
+    with tempfile.TemporaryDirectory() as folder:
+
+        def make(receiver: Receiver | None = None) -> Cluster:
+            place = Path(folder) / str(len(made))
+            place.mkdir()
+            baseline = place / "baseline"
+            sidelong("learn", SHOP / "train.hubble.jsonl.zst", "--baseline", baseline)
+            cluster = Cluster(kafka, place, baseline)
+            text = cluster.config.read_text().replace("snapshot_seconds = 0.5", "")
+            if receiver:
+                hook = f'[[receivers]]\ntype = "webhook"\nname = "file"\nurl = "{receiver.url}"\n'
+                text = text[: text.index("[[receivers]]")] + hook
+            cluster.config.write_text(text)
+            made.append(cluster)
+            return cluster
+
+        try:
+            yield make
+        finally:
+            for cluster in made:
+                for process in cluster.processes:
+                    process.close()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", choices=["throughput", "json", "latency"], default=[])
+    parser.add_argument("--minutes", type=float, default=1.0, help="of latency, for each rate")
+    options = parser.parse_args()
+    what = options.what or ["throughput", "json", "latency"]
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores", flush=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Kafka(Path(folder)) as kafka,
+        clusters(kafka) as make,
+    ):
+        rows = throughput(make()) if "throughput" in what else []
+        rows += from_json(make()) if "json" in what else []
+        for rate in (1_000, 5_000, 20_000) if "latency" in what else ():
+            receiver = Receiver()
+            rows += latency(make(receiver), rate, options.minutes, receiver)
+            receiver.shutdown()
+    for name, value, unit in rows:
+        print(
+            f"{name:44} {value:>14,.3f} {unit}"
+            if value < 100
+            else f"{name:44} {value:>14,.0f} {unit}"
+        )
+
+
+if __name__ == "__main__":
+    main()
