@@ -33,7 +33,7 @@ class NormaliseRole:
     pods: who holds which address. closing: called at the end, whatever happens.
     """
 
-    name: Final = "normalise"
+    name = "normalise"
 
     def __init__(
         self,

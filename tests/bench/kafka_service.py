@@ -160,7 +160,7 @@ class Receiver(ThreadingHTTPServer):
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:
                 pass
 
         super().__init__(("127.0.0.1", 0), Hook)

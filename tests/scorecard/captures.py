@@ -137,7 +137,7 @@ def cluster_lab(data: Path) -> Iterator[Capture]:
             kind=one["kind"],
             actors=(named[one["src"]],),
             addresses=(one["src"],),
-            objects=tuple({named.get(one["dst"], one["dst"]), one["dst"]}),
+            objects=tuple({str(named.get(one["dst"], one["dst"])), str(one["dst"])}),
             start=round(one["start"] * NS),
             end=round(one["end"] * NS),
         )
