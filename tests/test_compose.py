@@ -22,26 +22,11 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 COMPOSE: Final = ROOT / "compose"
 DASHBOARDS: Final = sorted((COMPOSE / "grafana" / "dashboards").glob("*.json"))
 OURS: Final = "sidelong:local"
-KEYS: Final = frozenset(
-    [
-        "image",
-        "build",
-        "command",
-        "entrypoint",
-        "environment",
-        "volumes",
-        "ports",
-        "depends_on",
-        "healthcheck",
-        "restart",
-        "read_only",
-        "cap_drop",
-        "security_opt",
-        "tmpfs",
-        "stop_grace_period",
-        "mem_limit",
-    ]
-)
+KEYS: Final = {
+    *("image", "build", "command", "entrypoint", "environment", "volumes", "ports", "depends_on"),
+    *("healthcheck", "restart", "read_only", "cap_drop", "security_opt", "tmpfs"),
+    *("stop_grace_period", "mem_limit"),
+}
 """Of a service: what compose.yaml uses of compose-spec."""
 
 

@@ -24,7 +24,12 @@ from peers.go_programs import GoError, built
 from peers.kafka_jars import KafkaError, kafka_jars
 
 SOURCES: Final = Path(__file__).resolve().parent
-GO: Final = {"hubblepeer": "hubble", "kubernetespeer": "kubernetes", "policypeer": "policy"}
+GO: Final = {
+    "helmpeer": "helm",
+    "hubblepeer": "hubble",
+    "kubernetespeer": "kubernetes",
+    "policypeer": "policy",
+}
 DEBIAN: Final = {
     "java": "default-jre-headless",
     "mvn": "maven",
