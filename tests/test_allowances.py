@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from builders import incidents, lookups
+from builders import lookups, observed
 
 from sidelong.ingest.schema import conform
 from sidelong.models.allowances import ALERT_BYTES, LEAK_BYTES_PER_DAY, SCALE, allowances
 from sidelong.models.baseline import Baseline
 from sidelong.models.baseline_tables import DOMAINS_SCHEMA
+from sidelong.models.detectors import Detectors
 from sidelong.models.feedback import Allowance, Feedback
 
 HOUR = 3_600
@@ -52,8 +53,8 @@ def hashes(hours: float, an_hour: int, size: int = 40) -> pl.DataFrame:
 
 
 def alarms(flows: pl.DataFrame, known: Baseline) -> int:
-    found = incidents(flows, known)
-    return sum(one.kind == "dns_exfiltration" and one.status == "open" for one in found)
+    found = observed(Detectors(known), flows)
+    return found.filter(pl.col("statistic") == "bucket", pl.col("decisive")).height
 
 
 def test_who_always_asks_for_new_names_may_go_on_for_ever() -> None:
