@@ -221,7 +221,7 @@ def test_the_rights_are_those_that_the_watch_needs(chart: Chart) -> None:
         for name, template in pods(manifests).items()
         if template["spec"]["automountServiceAccountToken"]
     }
-    assert holders == {"sl-collect", "sl-normalise"}
+    assert holders == {"sl-normalise"}
     bare = chart.manifests(BARE)
     assert not of_kind(bare, "ClusterRole", "ClusterRoleBinding", "Role")
     assert not any(one["spec"]["automountServiceAccountToken"] for one in pods(bare).values())
@@ -242,7 +242,7 @@ def allowed(manifests: list[Manifest], role: str, way: str) -> set[int]:
 def test_the_network_policy_lets_through_what_each_role_needs(chart: Chart) -> None:
     manifests = chart.manifests(LEAST)
     dns, kafka, relay, api, webhooks = {53}, {9092}, {4245}, {443, 6443}, {443}
-    assert allowed(manifests, "collect", "egress") == dns | kafka | relay | api
+    assert allowed(manifests, "collect", "egress") == dns | kafka | relay
     assert allowed(manifests, "normalise", "egress") == dns | kafka | api
     assert allowed(manifests, "detect", "egress") == dns | kafka
     assert allowed(manifests, "correlate", "egress") == dns | kafka
