@@ -185,10 +185,11 @@ def test_promtool_reads_every_rule_and_every_query(promtool: Path, tmp_path: Pat
     ]
     every = tmp_path / "queries.yml"
     every.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": asked}]}))
-    for command in (
+    commands: tuple[list[str | Path], ...] = (
         ["check", "rules", every, COMPOSE / "alert-rules.yml"],
         ["check", "config", COMPOSE / "prometheus.yml"],
-    ):
+    )
+    for command in commands:
         checked = subprocess.run([promtool, *command], check=False, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -29,10 +29,10 @@ def test_the_four_incidents_arrive_once_each_and_an_interrupt_leaves_nothing(
         text=True,
         env=os.environ | {"TMPDIR": str(tmp_path)},
     )
+    assert streaming.stdout
     guard = threading.Timer(240, streaming.kill)
     guard.start()
     try:
-        assert streaming.stdout
         said = ""
         for line in streaming.stdout:
             said += line
