@@ -180,6 +180,7 @@ def test_pods_keep_to_the_restricted_standard(
         cluster.ask("POST", collection, {"metadata": {"name": name}, "spec": spec})
         for container in spec["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"]
+    spec = next(iter(found.values()))["spec"]
     spec["securityContext"] = {}
     with pytest.raises(ApiError, match="violates PodSecurity"):
         cluster.ask("POST", collection, {"metadata": {"name": "loose"}, "spec": spec})
