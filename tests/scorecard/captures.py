@@ -18,7 +18,7 @@ from sidelong.ingest.podmap import PodMap
 __all__ = ["NS", "Capture", "Truth", "cluster_lab", "live", "public"]
 
 NS: Final = 1_000_000_000
-_DAY_NS: Final = 86_400 * NS
+_DAY_MINUTES: Final = 1_440
 _AFTER_NS: Final = 60 * NS  # an alert may come so long after its cause
 
 
@@ -79,15 +79,13 @@ class Capture:
 
     @property
     def workload_days(self) -> float:
-        """How many workloads were watched for how long, after the quiet time."""
-        after = self.parts()[1]
-        time = after["time"].to_physical()
-        low, high = time.min(), time.max()
-        span = high - low if isinstance(low, int) and isinstance(high, int) else 0
-        inside = after.select(
-            ip=pl.concat([after["src_ip"], after["dst_ip"]]).unique().drop_nulls()
-        )["ip"]
-        return sum(_is_inside(ip) for ip in inside) * span / _DAY_NS
+        """For how long workloads were watched after the quiet time: each minute in which one is
+        seen counts as one."""
+        after = self.parts()[1].with_columns(minute=pl.col("time").dt.truncate("1m"))
+        ends = [after.select("minute", ip=name) for name in ("src_ip", "dst_ip")]
+        seen = pl.concat(ends).drop_nulls().unique()
+        inside = [ip for ip in seen["ip"].unique() if _is_inside(ip)]
+        return seen.filter(pl.col("ip").is_in(inside)).height / _DAY_MINUTES
 
 
 def _is_inside(ip: str) -> bool:
