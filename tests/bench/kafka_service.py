@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,7 @@ from sidelong.ingest.schema import TCP_FLAGS, conform
 ROOT: Final = Path(__file__).resolve().parents[2]
 SHOP: Final = ROOT / "examples" / "shop-incident"
 WORKLOADS: Final = 5_000
+DENSER: Final = 200  # 124 flows/s of the example become 25,000
 _TIMEOUT: Final = 600.0
 
 
@@ -49,17 +51,29 @@ def recorded() -> pl.DataFrame:
 
 
 def repeated(flows: pl.DataFrame, times: int) -> Iterator[pl.DataFrame]:
-    """The same traffic again and again, each time later."""
+    """The same traffic again and again, as that of a cluster with `DENSER` times as many flows a
+    second: state is tidied by event time, so that what is sparse costs more."""
     moments = flows["time"].to_physical()
-    span = _whole(moments.max()) - _whole(moments.min())
+    first, last = _whole(moments.min()), _whole(moments.max())
     for number in range(times):
-        later = pl.duration(nanoseconds=span * number, time_unit="ns")
-        yield flows.with_columns(pl.col("time", "end") + later)
+        start = first + (last - first) // DENSER * number
+        yield flows.with_columns(
+            (start + (pl.col(name).to_physical() - first) // DENSER)
+            .cast(flows.schema[name])
+            .alias(name)
+            for name in ("time", "end")
+        )
 
 
 def _whole(value: object) -> int:
     assert isinstance(value, int)
     return value
+
+
+def _denser(copy: int, stamp: re.Match[bytes]) -> bytes:
+    """A moment of the example, in traffic that is denser, the `copy`th time."""
+    seconds = (int(stamp[1]) * 60 + float(stamp[2]) + copy * 140) / DENSER
+    return b"2026-11-23T02:%02d:%09.6fZ" % (18 + seconds // 60, seconds % 60)
 
 
 def throughput(cluster: Cluster, copies: int = 120) -> list[tuple[str, float, str]]:
@@ -109,10 +123,10 @@ def from_json(cluster: Cluster, copies: int = 12) -> list[tuple[str, float, str]
     lines = raw.splitlines()
     producer = KafkaProducer(cluster.settings, "bench")
     topic = cluster.settings.topic("flows.raw")
+    stamp = re.compile(rb"2026-11-23T02:(\d\d):(\d\d\.\d+)Z")
     for copy in range(copies):
-        hour = b"T%02d:" % (2 + copy)  # the example takes place after two o'clock
         for number, line in enumerate(lines):
-            producer.send(topic, line.replace(b"T02:", hour), partition=number % 8)
+            producer.send(topic, stamp.sub(partial(_denser, copy), line), partition=number % 8)
     producer.flush(60)
     producer.close()
     service = cluster.start("normalise", "detect", "correlate")
