@@ -289,7 +289,10 @@ def clusters(kafka: Kafka) -> Iterator[Callable[..., Cluster]]:
             cluster = Cluster(kafka, place, baseline)
             text = cluster.config.read_text().replace("snapshot_seconds = 0.5", "")
             if receiver:
-                hook = f'[[receivers]]\ntype = "webhook"\nname = "file"\nurl = "{receiver.url}"\n'
+                hook = (
+                    '[[receivers]]\ntype = "webhook"\nname = "file"\n'
+                    f'url = "{receiver.url}"\nallow_http = true\nallow_private = ["127.0.0.1"]\n'
+                )
                 text = text[: text.index("[[receivers]]")] + hook
             cluster.config.write_text(text)
             made.append(cluster)
