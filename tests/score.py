@@ -1,21 +1,17 @@
-"""What is found in the labelled public captures, and what is missed: `make score`.
+"""What is found in the labelled public captures, and what is missed, label by label.
 
 No capture is learnt from before it is judged, except where its label says so.
 """
 
 import ipaddress
 import json
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-from rich.console import Console
-from rich.table import Table
 
 from sidelong.alerts.incident import Incident
 from sidelong.ingest.inputs import open_inputs
@@ -25,7 +21,7 @@ from sidelong.learning import Learning
 from sidelong.models.baseline import Baseline
 from sidelong.pipeline import Pipeline
 
-__all__ = ["Result", "benign_dns", "incidents", "lateral", "scanners", "scans", "scored", "tunnels"]
+__all__ = ["Result", "benign_dns", "incidents", "lateral", "scanners", "scans", "tunnels"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BENIGN_DNS: Final = (
@@ -158,42 +154,6 @@ def lateral(data: Path) -> Iterator[Result]:
         yield Result(label["file"], asked, seen, on_first == [True])
 
 
-SUITES: Final[dict[str, Callable[[Path], Iterator[Result]]]] = {
-    "scans": scans,
-    "internet scanners": scanners,
-    "DNS tunnels": tunnels,
-    "benign DNS": benign_dns,
-    "lateral movement": lateral,
-}
-
-
-def scored(data: Path) -> Iterator[tuple[str, Result]]:
-    """Every suite in turn."""
-    for name, suite in SUITES.items():
-        for result in suite(data):
-            yield name, result
-
-
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (", ".join(names[:3]) or "nothing") + more
-
-
-def main() -> int:
-    """Print the table; the exit status is 1 if a label was missed."""
-    data = Path(os.environ.get("SIDELONG_DATA", ROOT.parent / "shared" / "data"))
-    if not (data / "labels.json").is_file():
-        print(f"no labelled captures in {data}; set SIDELONG_DATA", file=sys.stderr)
-        return 2
-    table = Table("", "capture", "asked for", "seen", box=None, pad_edge=False)
-    missed = 0
-    for suite, result in scored(data):
-        missed += not result.right
-        table.add_row("ok" if result.right else "MISSED", result.file, result.asked, result.seen)
-        print(f"{suite}: {result.file}", file=sys.stderr)
-    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
