@@ -15,10 +15,11 @@ from typing import Any, Final
 from sidelong.alerts.correlator import Correlator
 from sidelong.alerts.evidence_merge import EvidenceMerge, Portion
 from sidelong.alerts.incident import Incident
-from sidelong.alerts.plain_text import printable, printable_json
+from sidelong.alerts.plain_text import printable_json
 from sidelong.alerts.policy_advice import Advice
 from sidelong.baseline_watch import BaselineWatch, Judge
 from sidelong.features.bounds import Bounds
+from sidelong.finding import note
 from sidelong.ingest.kafka_client import Partition, Record
 from sidelong.ingest.kafka_consumer import KafkaConsumer
 from sidelong.ingest.kafka_producer import KafkaProducer
@@ -195,19 +196,7 @@ class CorrelateRole:
             self._producer.send(
                 self._topic, text.encode(), key=incident.id.encode(), partition=0, headers=headers
             )
-            labels = ("kind", incident.kind, "severity", incident.severity)
-            self._counters["incidents", *labels, "status", incident.status] += 1
-            if incident.status == "open":
-                _log.info(
-                    "%s incident %s: %s",
-                    incident.severity,
-                    incident.id,
-                    printable(incident.summary, 1_000),
-                    extra={"role": self.name},
-                )
-                self._observe(
-                    "source_to_incident_seconds", time.time() - incident.detected_at.timestamp()
-                )
+            note(incident, self.name, _log, self._counters, self._observe)
 
     def _save(self, timeout: float | None = None) -> None:
         """Output acknowledged, then the snapshot, then the offset."""

@@ -18,11 +18,11 @@ import msgspec
 import polars as pl
 
 from sidelong.alerts.incident import Incident
-from sidelong.alerts.plain_text import printable
 from sidelong.alerts.policy_advice import Advice
 from sidelong.baseline_watch import BaselineWatch, Judge
 from sidelong.collector import CollectSettings, Feed
 from sidelong.features.bounds import Bounds
+from sidelong.finding import note
 from sidelong.ingest.flow_folder import HeldFlows, SourceState, Written
 from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.schema import conform
@@ -199,18 +199,7 @@ class Alone:
 
     def _tell(self, incidents: Sequence[Incident]) -> None:
         for incident in incidents:
-            labels = ("kind", incident.kind, "severity", incident.severity)
-            self._counters["incidents", *labels, "status", incident.status] += 1
-            if incident.status == "open":
-                _log.info(
-                    "%s incident %s: %s",
-                    incident.severity,
-                    incident.id,
-                    printable(incident.summary, 1_000),
-                    extra={"role": "alone"},
-                )
-                late = time.time() - incident.detected_at.timestamp()
-                self._observe("source_to_incident_seconds", late)
+            note(incident, "alone", _log, self._counters, self._observe)
         if self._notifier is not None and incidents:
             self._notifier.emit(incidents)
 
