@@ -67,5 +67,5 @@ $(BIN)/sidelong: pyproject.toml constraints.txt
 	       echo "  try: install your system's python3-venv package, then make again"; exit 1; } >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python \
-	  --constraint constraints.txt --group dev --editable '.[apprise,fast,forest,kubernetes]'
+	  --constraint constraints.txt --group dev --editable '.[apprise,fast,forest,kubernetes,notebook,s3,spark]'
 	@touch $@
