@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 from peers.fixtures_alertmanager import alertmanager_installed as alertmanager_installed
+from peers.fixtures_chromium import chromium as chromium
 from peers.fixtures_envoy import envoy_installed as envoy_installed
 from peers.fixtures_hubble import hubble_program as hubble_program
 from peers.fixtures_hubble import hubble_tls as hubble_tls

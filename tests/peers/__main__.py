@@ -31,6 +31,7 @@ GO: Final = {
     "policypeer": "policy",
 }
 DEBIAN: Final = {
+    "chromium": "chromium",
     "java": "default-jre-headless",
     "mvn": "maven",
     "nfdump": "nfdump",
