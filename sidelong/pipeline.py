@@ -14,15 +14,18 @@ from sidelong.alerts.correlator import Correlator
 from sidelong.alerts.incident import Incident
 from sidelong.alerts.policy_advice import Advice
 from sidelong.features.bounds import Bounds
-from sidelong.features.windows import Closed
+from sidelong.features.windows import NOTHING_CLOSED, Closed
+from sidelong.ingest.normalise import NORMAL_SCHEMA
 from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.stream import Stream
 from sidelong.models.anomaly import ALARMS_PER_DAY
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
+from sidelong.models.evidence import NO_EVIDENCE
 
 __all__ = ["Pipeline", "Step"]
 
+_NO_FLOWS: Final = NORMAL_SCHEMA.to_frame()
 _IDLE_NS: Final = 3_600_000_000_000  # an ended stream is one that stays silent
 
 
@@ -93,11 +96,16 @@ class Pipeline:
 
     def finish(self) -> list[Incident]:
         """The incidents that remain when the stream has ended."""
+        return self.end().incidents
+
+    def end(self) -> Step:
+        """The same, with what lies between: the last step, of no flows."""
         after = self._stream.end(_IDLE_NS)
         if after.is_empty():
-            return []
+            return Step(None, _NO_FLOWS, NO_EVIDENCE, NOTHING_CLOSED, [])
         evidence = self._detectors.finish(self._stream.rows)
-        return self._advised(self._correlator.finish(evidence, after))
+        incidents = self._advised(self._correlator.finish(evidence, after))
+        return Step(None, _NO_FLOWS, evidence, self._detectors.closed, incidents)
 
     def snapshot(self) -> dict[str, Any]:
         """The state of every stage as a value, from which `restore` goes on exactly."""
