@@ -7,20 +7,18 @@ from dataclasses import replace as with_changes
 from math import floor
 
 from sidelong.alerts.incident import Incident
-from sidelong.alerts.policy_advice import Advice
-from sidelong.alerts.policy_settings import PolicySettings
 from sidelong.alerts.suppressions import Suppressions
 from sidelong.baseline_places import load_baseline
 from sidelong.config import Config, read_config
 from sidelong.errors import SourceError
 from sidelong.ingest.inputs import open_inputs
-from sidelong.ingest.merge import merged
 from sidelong.ingest.source import Source
 from sidelong.listing import JsonLines, Listing, Table, headline
-from sidelong.models.baseline import Baseline
 from sidelong.naming import named_by
 from sidelong.pipeline import Pipeline
 from sidelong.progress import Reading, total_bytes
+from sidelong.recording import Recorder
+from sidelong.replaying import events_of, pipeline_of
 from sidelong.tally import Tally
 from sidelong.terminal import Terminal, plural
 
@@ -56,16 +54,15 @@ def replay(
     model = load_baseline(baseline) if baseline else None
     sources = open_inputs(inputs, format, settings)
     as_table = output == "table" or (output is None and terminal.out.is_terminal)
-    # A table shows no policy.
-    advice = None if as_table and not notify else _advice(model, settings.policy)
     listing = Table(terminal, every_change=every_change) if as_table else JsonLines(terminal)
     known = Known(Suppressions.read(settings.alerts.suppressions), as_table, every_change)
     with (
         named_by(pods, kubernetes, settings.kubernetes, terminal) as names,
         _told(settings, terminal, notify) as tell,
     ):
-        budget = settings.anomaly.alarms_per_day
-        pipeline = Pipeline(baseline=model, pods=names, advice=advice, budget=budget)
+        # A table shows no policy.
+        advised = notify or not as_table
+        pipeline = pipeline_of(settings, model, names, advised=advised)
         found = watch(sources, pipeline, listing, terminal, known=known, tell=tell)
     return FOUND if found else NOTHING_FOUND
 
@@ -139,13 +136,16 @@ def watch(
     *,
     known: Known | None = None,
     tell: Callable[[Sequence[Incident]], object] = lambda _: None,
+    recorder: Recorder | None = None,
+    tally: Tally | None = None,
 ) -> int:
     """Run the sources through the pipeline and show every event; returns how many incidents.
 
-    known: what is suppressed, which does not count. tell: is called with every event. An interrupt
-    ends the run early: what is known by then is still shown.
+    known: what is suppressed, which does not count. tell: is called with every event. recorder:
+    observes every step. tally: where what is read is counted. An interrupt ends the run early: what
+    is known by then is still shown.
     """
-    tally = Tally()
+    tally = tally or Tally()
     found: set[str] = set()
     reading = Reading(terminal, tally, "replaying", total_bytes(sources))
 
@@ -161,10 +161,9 @@ def watch(
 
     try:
         with reading:
-            for batch in tally.counted(merged(sources)):
-                show(pipeline.process(batch.flows))
+            for events in events_of(sources, pipeline, tally, recorder):
+                show(events)
                 reading.update([headline(incident) for incident in listing.open])
-            show(pipeline.finish())
     finally:
         listing.end()
         terminal.bad_rows(tally.bad.count, tally.bad.samples)
@@ -180,10 +179,6 @@ def watch(
     if not tally.flows:
         terminal.say("sidelong: there was no flow to look at")
     return len(found)
-
-
-def _advice(model: Baseline | None, settings: PolicySettings) -> Advice:
-    return Advice(model or Baseline.empty(), settings.selectors(), settings.kind)
 
 
 def _report(terminal: Terminal, tally: Tally, found: int, rate: float) -> None:
