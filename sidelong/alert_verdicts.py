@@ -1,20 +1,17 @@
 """The work of `sidelong alerts ack`, `benign` and `confirm`: a person judges an incident."""
 
 import getpass
-import json
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sidelong.alerts.audit import Entry, Verdict, append
 from sidelong.alerts.incident import Incident
 from sidelong.alerts.lessons import Lesson, benign, confirmed
-from sidelong.alerts.outbox_file import OutboxFile
-from sidelong.alerts.receiver import Message
 from sidelong.config import Config, read_config
 from sidelong.errors import ConfigError
+from sidelong.incident_finding import chosen, held, last_states
 from sidelong.ingest.durations import length
 from sidelong.listing import headline
 from sidelong.models.baseline import Baseline
@@ -25,7 +22,6 @@ from sidelong.terminal import Terminal
 __all__ = ["judge"]
 
 _LICENCE: Final = timedelta(days=30)
-_SHORTEST: Final = 4
 
 
 def judge(
@@ -97,46 +93,7 @@ def _user() -> str:
 
 def _found(id: str, settings: Config, incidents: str | None) -> Incident:
     """The last state of the incident in a file of incidents, or of those that alerts hold."""
-    known = read_incidents(incidents) if incidents else {one.id: one for one in _held(settings)}
+    known = read_incidents(incidents) if incidents else last_states(held(settings))
     where = incidents or f"what waits beside or in the outbox {settings.delivery.outbox}"
-    ids = [one for one in known if one == id]
-    if not ids and len(id) >= _SHORTEST:
-        ids = [one for one in known if one.startswith(id)]
-    if len(ids) == 1:
-        return known[ids[0]]
-    if ids:
-        raise ConfigError(
-            f"{len(ids)} incidents begin with {id!r}", hint=f"write one in full: {ids[0]}"
-        )
-    raise ConfigError(
-        f"there is no incident {id!r} in {where}",
-        hint="give --incidents FILE, as made by: sidelong replay INPUT --output json",
-    )
-
-
-def _held(settings: Config) -> Iterator[Incident]:
-    """Incidents that are open, wait, or could not be delivered, the latest state last."""
-    outbox = Path(settings.delivery.outbox)
-    if outbox.exists():
-        file = OutboxFile(outbox)
-        try:
-            rows = file.read("SELECT body FROM messages WHERE body <> '' ORDER BY seq")
-        finally:
-            file.close()
-        for (body,) in rows:
-            yield from _events(body)
-    try:
-        state = json.loads(Path(f"{outbox}.groups.json").read_bytes())
-        groups: list[dict[str, Any]] = state["groups"]["groups"]
-        for group in groups:
-            for plain in (*group["open"], *(one for events in group["pending"] for one in events)):
-                yield Incident.of(plain)
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-
-
-def _events(body: str) -> tuple[Incident, ...]:
-    try:
-        return Message.of(body).events
-    except ValueError:
-        return ()
+    hint = "give --incidents FILE, as made by: sidelong replay INPUT --output json"
+    return chosen(id, known, where, hint)

@@ -6,7 +6,7 @@ together. A key that nobody knows is an error, for it is most likely a misspelt 
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,13 +53,18 @@ class Read(NamedTuple):
     problems: list[str]
 
 
-def read_config(path: str | None, environment: Mapping[str, str] | None = None) -> Config:
+def read_config(
+    path: str | None,
+    environment: Mapping[str, str] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Config:
     """The settings in the file `path`, the defaults for None, and what the environment says.
 
-    environment: that of the process without. Errors: ConfigError, naming the file or the variable,
-    the key and what it should be.
+    environment: that of the process without. changes: by section what counts instead of what the
+    file says, such as {"anomaly": {"alarms_per_day": 5}}. Errors: ConfigError, naming the file or
+    the variable, the key and what it should be.
     """
-    read = look_at(path, environment)
+    read = look_at(path, environment, changes)
     if read.config is None:
         first, *others = read.problems
         if others:
@@ -71,14 +76,20 @@ def read_config(path: str | None, environment: Mapping[str, str] | None = None) 
     return read.config
 
 
-def look_at(path: str | None, environment: Mapping[str, str] | None = None) -> Read:
+def look_at(
+    path: str | None,
+    environment: Mapping[str, str] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Read:
     """All that `read_config` reads, with everything that is wrong with it.
 
     Errors: ConfigError for a file that cannot be read or is no TOML.
     """
     document = _document(path) if path is not None else {}
+    document = overridden(document, dict(_leaves(changes or {})))
     values, wrong = overrides(os.environ if environment is None else environment, Config)
-    found = [*wrong, *(f"{path}: {one}" for one in problems(document, Config))]
+    name = path or "the configuration"
+    found = [*wrong, *(f"{name}: {one}" for one in problems(document, Config))]
     if found:
         return Read(None, document, values, found)
     whole = overridden(document, values)
@@ -99,6 +110,14 @@ def _document(path: str) -> dict[str, Any]:
             f"the configuration {path} is not TOML: {error}",
             hint="sections are written [hubble], settings key = value",
         ) from error
+
+
+def _leaves(changes: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            yield from (((key, *below), leaf) for below, leaf in _leaves(value))
+        else:
+            yield (key,), value
 
 
 def _known() -> str:
