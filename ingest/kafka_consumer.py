@@ -30,7 +30,9 @@ from sidelong.ingest.kafka_settings import KafkaSettings
 
 __all__ = ["KafkaConsumer", "Polled"]
 
-_FETCH_BYTES: Final = 50 << 20
+_FETCH_BYTES: Final = 16 << 20
+# What is asked meanwhile, and partitions that are to be read again, wait until a broker answers.
+_FETCH_WAIT_MS: Final = 100
 _SLICE_SECONDS: Final = 0.1
 _COMMIT_SECONDS: Final = 5.0
 _ABSENT_SECONDS: Final = 60.0  # without a poll; so long others wait in a rebalance
@@ -106,6 +108,7 @@ class KafkaConsumer:
             enable_auto_commit=False,
             isolation_level="read_committed" if settings.read_committed else "read_uncommitted",
             fetch_max_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=LARGEST_MESSAGE,
             allow_auto_create_topics=False,
             metrics_enabled=False,
@@ -223,8 +226,18 @@ class KafkaConsumer:
         wait = int(timeout * 1000)
         with explained(self._settings, "say how much there is"):
             first = self._consumer.beginning_offsets(asked, timeout_ms=wait)
-            end = self._consumer.end_offsets(asked, timeout_ms=wait)
-        return {_pair(one): (first[one], end[one]) for one in asked}
+        return {
+            place: (first[_partition(place)], end)
+            for place, end in self.ends(map(_pair, asked), timeout).items()
+        }
+
+    def ends(self, partitions: Iterable[Partition], timeout: float = 10.0) -> dict[Partition, int]:
+        """Of each partition the offset behind its last message. A consumer that also reads may have
+        to wait for an answer as long as the broker waits for messages. Errors: KafkaError."""
+        asked = [_partition(one) for one in partitions]
+        with explained(self._settings, "say how much there is"):
+            end = self._consumer.end_offsets(asked, timeout_ms=int(timeout * 1000))
+        return {_pair(one): end[one] for one in asked}
 
     def offsets_at(
         self, times_ms: Mapping[Partition, int], timeout: float = 10.0

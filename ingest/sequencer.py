@@ -240,7 +240,7 @@ class Sequencer:
     def _decide(self) -> bool:
         now = self._clock()
         if self._silence.asks(now, waiting=self._merge.rows > 0):
-            self._silence.told(self._raw.bounds(), now)
+            self._silence.told(self._raw.ends(), now)
         reads = {place: self._merge.read(place) for place in self._merge.positions}
         silent = self._silence.of(reads, now)
         counts = self._merge.releasable(silent, ROUND_ROWS)

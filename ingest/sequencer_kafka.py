@@ -1,9 +1,9 @@
 """The two topics that a sequencer stands between, in Kafka."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from sidelong.ingest.raw_messages import RawBatch, RawDecoder
 from sidelong.ingest.settings import InputSettings
 
 __all__ = ["KafkaBatches", "KafkaRaw"]
+
+T = TypeVar("T")
 
 _BOUNDS_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 30.0
@@ -101,19 +103,19 @@ class KafkaRaw:
         self._consumer: Final = KafkaConsumer(settings, "normalise-raw", hold=hold)
         try:
             self._partitions = self._consumer.partitions(topic)
+            # It never reads: a question behind a read is answered when that is.
+            self._asker: Final = KafkaConsumer(settings, "normalise-ends")
         except BaseException:
             self._consumer.close()
             raise
 
     def bounds(self) -> dict[int, tuple[int, int]] | None:
         """See `RawTopic`."""
-        try:
-            found = self._consumer.bounds(map(self._place, self._partitions), _BOUNDS_SECONDS)
-        except KafkaRefused:
-            raise
-        except KafkaError:
-            return None
-        return {place[1]: bounds for place, bounds in found.items()}
+        return self._told(self._asker.bounds)
+
+    def ends(self) -> dict[int, int] | None:
+        """See `RawTopic`."""
+        return self._told(self._asker.ends)
 
     def start(self, offsets: Mapping[int, int]) -> None:
         """See `RawTopic`."""
@@ -144,6 +146,18 @@ class KafkaRaw:
         self._letters.close()
         self._decoder.__exit__()
         self._consumer.close()
+        self._asker.close()
+
+    def _told(
+        self, ask: Callable[[Iterable[Partition], float], Mapping[Partition, T]]
+    ) -> dict[int, T] | None:
+        try:
+            found = ask(map(self._place, self._partitions), _BOUNDS_SECONDS)
+        except KafkaRefused:
+            raise
+        except KafkaError:
+            return None
+        return {place[1]: told for place, told in found.items()}
 
     def _place(self, partition: int) -> Partition:
         return (self._topic, partition)

@@ -46,6 +46,11 @@ class RawTopic(Protocol):
         nobody can tell."""
         ...
 
+    def ends(self) -> Mapping[int, int] | None:
+        """Of each partition the offset behind its last message, as of now; None while nobody can
+        tell. Asked for often."""
+        ...
+
     def start(self, offsets: Mapping[int, int]) -> None:
         """Read all partitions from these offsets on."""
         ...

@@ -23,7 +23,7 @@ class Silence:
         self._wait: Final = wait
         self._lasts: Final = max(2 * wait, _LASTS_SECONDS)
         self._heard: dict[int, float] = {}
-        self._ends: Mapping[int, tuple[int, int]] = {}
+        self._ends: Mapping[int, int] = {}
         self._asked = float("-inf")
         self._spoke = 0.0
         self._pause = _IDLE_SECONDS
@@ -51,9 +51,8 @@ class Silence:
             return False
         return any(now - heard >= self._wait for heard in self._heard.values())
 
-    def told(self, ends: Mapping[int, tuple[int, int]] | None, now: float) -> None:
-        """What there is of each partition: its first offset and that behind its last; None when
-        nobody could tell."""
+    def told(self, ends: Mapping[int, int] | None, now: float) -> None:
+        """Of each partition the offset behind its last message; None when nobody could tell."""
         self._asked = now
         self._ends = ends or {}
         if ends is None:
@@ -68,7 +67,7 @@ class Silence:
             for place, heard in self._heard.items()
             if self._asked - heard >= self._wait
             and place in self._ends
-            and self._ends[place][1] <= read[place]
+            and self._ends[place] <= read[place]
         )
 
     def passed(self, now: float) -> float | None:

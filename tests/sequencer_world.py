@@ -76,6 +76,10 @@ class Raw:
             return None
         return {p: (0, len(messages)) for p, messages in enumerate(self.world.raw)}
 
+    def ends(self) -> dict[int, int] | None:
+        bounds = self.bounds()
+        return None if bounds is None else {p: end for p, (_, end) in bounds.items()}
+
     def start(self, offsets: Mapping[int, int]) -> None:
         self.next = dict(offsets)
 
