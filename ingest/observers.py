@@ -62,6 +62,9 @@ class Observers:
         self._told: Final = Table(columns, capacity=_CAPACITY, ttl_ns=_KEEP_NS)
         self._by_observer: Final = Table(columns, capacity=_CAPACITY, ttl_ns=_KEEP_NS)
 
+    def __len__(self) -> int:
+        return max(len(self._told), len(self._by_observer))
+
     @property
     def evicted(self) -> int:
         """Events forgotten for want of room."""

@@ -50,6 +50,9 @@ class Orientation:
             {"lower_is_client": np.int8}, capacity=1_000_000, ttl_ns=_IDLE_NS
         )
 
+    def __len__(self) -> int:
+        return len(self._connections)
+
     @property
     def evicted(self) -> int:
         """Connections forgotten for want of room."""

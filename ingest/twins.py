@@ -40,6 +40,9 @@ class Twins:
     def __init__(self) -> None:
         self._events: Final = Table({"time": np.int64}, capacity=1_000_000, ttl_ns=_KEEP_NS)
 
+    def __len__(self) -> int:
+        return len(self._events)
+
     @property
     def evicted(self) -> int:
         """Events forgotten for want of room."""
