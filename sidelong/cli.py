@@ -16,11 +16,13 @@ from sidelong.alerts_cli import alerts
 from sidelong.baseline_cli import baseline as baseline_commands
 from sidelong.config_cli import config as config_command
 from sidelong.errors import ConfigError, SidelongError
+from sidelong.graph_cli import graph
 from sidelong.help import EXIT_STATUS, GroupedCommand, option
 from sidelong.input_options import CONFIG, FORMAT, FORMATS, INPUTS, KUBERNETES, PODS
 from sidelong.policy_cli import policy
 from sidelong.service_cli import run as run_command
 from sidelong.service_cli import topics
+from sidelong.simulate_cli import simulate
 from sidelong.source_cli import collect, doctor
 from sidelong.terminal import Terminal
 
@@ -271,8 +273,10 @@ cli.add_command(baseline_commands)
 cli.add_command(collect)
 cli.add_command(config_command)
 cli.add_command(doctor)
+cli.add_command(graph)
 cli.add_command(policy)
 cli.add_command(run_command)
+cli.add_command(simulate)
 cli.add_command(topics)
 
 

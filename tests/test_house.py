@@ -145,7 +145,7 @@ def test_the_wheel_holds_what_git_tracks_and_nothing_else(tmp_path: Path) -> Non
     expected = {
         name if name.startswith("sidelong/") else f"sidelong/{name}"
         for name in git("ls-files", "--", *FOLDERS).splitlines()
-        if name.endswith((".py", ".pyi", "/py.typed"))
+        if name.endswith((".py", ".pyi", "/py.typed", ".css", ".html", ".js", ".svg"))
     }
     assert packed == expected
 
