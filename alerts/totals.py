@@ -102,8 +102,9 @@ class Totals:
         if self.statistic == "bypass":
             return {"resolvers": len(self.peers)}
         own = self.rows - self.reasons.get(JOINT, 0)  # what is repeated counts once
+        taken_back = self.reasons.get("TAKEN_BACK", 0)
         if self.kind == "dns_exfiltration":
-            found = {"queries": own, "bytes": self.bytes, "domains": len(self.peers)}
+            found = {"queries": own - taken_back, "bytes": self.bytes, "domains": len(self.peers)}
             return found | ({"workloads": len(self.accomplices)} if self.accomplices else {})
         if self.kind == "lateral_movement":
             return {"edges": own, "peers": len(self.peers)}
@@ -111,7 +112,6 @@ class Totals:
             return {"edges": self.rows, "peers": len(self.peers)}
         if self.kind == "anomaly":
             return {"windows": self.rows}
-        taken_back = self.reasons.get("TAKEN_BACK", 0)
         totals = {
             "contacts": own - taken_back,
             "peers": len(self.peers),

@@ -11,6 +11,7 @@ from sidelong.alerts.totals import Totals
 from sidelong.models.allowances import ALERT_BYTES
 from sidelong.models.evidence import MICRO
 from sidelong.models.joint import JOINT
+from sidelong.models.search_paths import TAKEN_BACK
 
 __all__ = ["observations", "severity", "summary", "techniques"]
 
@@ -111,6 +112,7 @@ def _counted(totals: Totals) -> tuple[Observation, ...]:
 
 
 _FAILURES: Final = ("refused", "unanswered", "denied", "unused_addresses")
+_NO_TYPES: Final = (JOINT, TAKEN_BACK)
 
 
 def _scan(totals: Totals) -> str:
@@ -153,7 +155,7 @@ def _dns(totals: Totals) -> str:
             f"{_who(totals)} and {_listed(others)} together carried over 4,096 bytes out in "
             f"never-seen names under {zones}."
         )
-    types = ", ".join([reason for reason in totals.reasons if reason != JOINT][:3])
+    types = ", ".join([reason for reason in totals.reasons if reason not in _NO_TYPES][:3])
     return (
         f"{_who(totals)} carried {counts['bytes']:,} bytes out in {counts['queries']:,} never-seen "
         f"names ({types}) under {zones} "

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import polars as pl
 
+from sidelong.features.contacts import contact_keys, contact_object
+from sidelong.features.events import ANSWER
 from sidelong.features.names import name_parts
 from sidelong.features.sides import is_workload, principal, sides
 from sidelong.features.windows import Closed
@@ -22,6 +24,7 @@ from sidelong.models.baseline_tables import (
 )
 from sidelong.models.contact_history import CONTACT, SECONDS_SCHEMA, folded, joined, seconds_of
 from sidelong.models.dns_exfiltration import bucket_level, name_keys
+from sidelong.models.search_paths import TAKEN_BACK
 from sidelong.models.window_habits import WindowHabits
 from sidelong.models.workload_rows import workload_rows
 
@@ -43,7 +46,13 @@ _NEWS_SCHEMA: Final = schema_of(
     {name: dtype for name, dtype in DOMAINS_SCHEMA.items() if name != "seconds"}
 )
 _OUTCOMES_SCHEMA: Final = schema_of(
-    {"actor": pl.String, "first_contacts": pl.Int64, "answered": pl.Int64}
+    {
+        "actor": pl.String,
+        "contact": pl.UInt64,
+        "first_contacts": pl.Int64,
+        "answered": pl.Int64,
+        "spoke": pl.Boolean,
+    }
 )
 _BEARERS_SCHEMA: Final = schema_of(
     {"actor": pl.String, "owner": pl.String, "account": pl.String, "first": _TIME}
@@ -79,6 +88,7 @@ class Habits:
         self._take_bearers(oriented)
         self._take_names(oriented)
         self._take_evidence(evidence)
+        self._take_answers(oriented)
         self._take_networks(oriented)
         self._windows.observe(closed, evidence)
 
@@ -99,9 +109,7 @@ class Habits:
         self._news = self._news.group_by("actor", "domain").agg(
             pl.col("level").max(), pl.col("names", "bytes").sum()
         )
-        self._outcomes = self._outcomes.group_by("actor").agg(
-            pl.col("first_contacts", "answered").sum()
-        )
+        self._outcomes = _by_contact(self._outcomes)
         self._networks = self._networks.unique()
         self._windows.tidy()
 
@@ -123,7 +131,7 @@ class Habits:
         lessons = self._windows.lessons(trouble, known)
         return Baseline(
             contacts=contacts,
-            workloads=workload_rows(contacts, self._outcomes, bearers),
+            workloads=workload_rows(contacts, _in_the_end(self._outcomes), bearers),
             names=names.select("key").sort("key").match_to_schema(NAMES_SCHEMA),
             domains=_watched(news, contacts),
             networks=self._networks.sort("network"),
@@ -180,18 +188,32 @@ class Habits:
                 "domain",
                 "bytes",
                 level=bucket_level(pl.col("level")),
-                names=pl.lit(1, pl.Int64),
+                names=(pl.col("reason") != TAKEN_BACK).cast(pl.Int64),
             ).select(_NEWS_SCHEMA.names())
         )
         contacts = evidence.filter(pl.col("statistic").is_in(["vertical", "horizontal"]))
         answered = pl.col("reason").is_in(["ANSWERED", "TAKEN_BACK"])
         again = (pl.col("reason") == "TAKEN_BACK").sum().cast(pl.Int64)
+        if contacts.is_empty():
+            return
+        contacts = contacts.with_columns(contact=pl.Series(contact_keys(contacts)))
         self._outcomes = self._outcomes.vstack(
-            contacts.group_by("actor").agg(
+            contacts.group_by("actor", "contact").agg(
                 first_contacts=pl.len().cast(pl.Int64) - again,
                 answered=answered.sum().cast(pl.Int64),
+                spoke=answered.any(),
             )
         )
+
+    def _take_answers(self, oriented: pl.DataFrame) -> None:
+        """Note which of the contacts that failed at first are answered by now."""
+        failed = self._outcomes.filter(~pl.col("spoke"))["contact"]
+        if failed.is_empty():
+            return
+        answers = oriented.filter(pl.col("event") == ANSWER).with_columns(object=contact_object())
+        spoke = pl.Series(contact_keys(answers), dtype=pl.UInt64)
+        since = pl.col("contact").is_in(spoke.implode())
+        self._outcomes = self._outcomes.with_columns(spoke=pl.col("spoke") | since)
 
     def _take_networks(self, oriented: pl.DataFrame) -> None:
         for name, address in (("actor", "actor_ip"), ("peer", "peer_ip")):
@@ -201,6 +223,25 @@ class Habits:
                 .drop_nulls()
                 .unique()
             )
+
+
+def _by_contact(outcomes: pl.DataFrame) -> pl.DataFrame:
+    sums = pl.col("first_contacts", "answered").sum()
+    return outcomes.group_by("actor", "contact").agg(sums, pl.col("spoke").any())
+
+
+def _in_the_end(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """How often an actor met somebody who is there: `actor`, `first_contacts`, `answered`.
+
+    Who came before its peers, as when a cluster starts, and was answered in the end, did.
+    """
+    answered = pl.when("spoke").then("first_contacts").otherwise("answered")
+    return (
+        _by_contact(outcomes)
+        .with_columns(answered=answered)
+        .group_by("actor")
+        .agg(pl.col("first_contacts", "answered").sum())
+    )
 
 
 def _innocent(rows: pl.DataFrame, spans: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from sidelong.features.bounds import Bounds
 from sidelong.features.sides import is_external
 from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import NO_EVIDENCE, micro_nats
+from sidelong.models.habitual_services import HABITUAL, habitual_services
 from sidelong.models.statistic import Statistic
 
 __all__ = ["SpreadDetector"]
@@ -23,23 +24,12 @@ _NEW_EDGE: Final = micro_nats(np.log(20))
 _LEAK_PER_DAY: Final = micro_nats(0.1 * 86_400)
 
 
-# A scraper or a gateway calls the same port of everybody: one more is its work.
-_SERVICE: Final = ("actor", "edge_port", "protocol")
-_PEERS: Final = 3
-
-
-def _calling(baseline: Baseline) -> pl.DataFrame:
-    """(actor, port, protocol) that the actor uses towards three peers or more."""
-    peers = baseline.contacts.group_by(_SERVICE).agg(pl.col("peer").n_unique())
-    return peers.filter(pl.col("peer") >= _PEERS).select(_SERVICE)
-
-
 class SpreadDetector:
     """Judges new edges of workloads that the baseline knows. Bounded by `bounds.sums`."""
 
     def __init__(self, baseline: Baseline, bounds: Bounds) -> None:
         self._known = baseline.workloads["actor"].implode()
-        self._calling = _calling(baseline)
+        self._calling = habitual_services(baseline)
         self._spread = Statistic("spread", ("actor",), bounds, leak_per_day=_LEAK_PER_DAY)
 
     @property
@@ -59,7 +49,7 @@ class SpreadDetector:
         )
         if rows.is_empty():
             return NO_EVIDENCE
-        rows = rows.join(self._calling, on=list(_SERVICE), how="anti", maintain_order="left")
+        rows = rows.join(self._calling, on=list(HABITUAL), how="anti", maintain_order="left")
         rows = rows.with_columns(
             weight=pl.lit(_NEW_EDGE, pl.Int64),
             object="peer",

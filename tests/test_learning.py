@@ -55,6 +55,13 @@ def test_an_answer_that_came_late_makes_the_contact_a_good_one() -> None:
     assert workloads.select("first_contacts", "answered").rows() == [(1, 1)]
 
 
+def test_who_came_before_its_peers_and_was_answered_in_the_end_met_somebody_who_is_there() -> None:
+    start = ["0s a/x -> b/y:80 SYN", "0.1s a/x <- b/y:80 RST", "1s a/x -> b/z:80 SYN"]
+    later = ["600s a/x -> b/y:80 SYN", "600.1s a/x <- b/y:80 SYN-ACK", "601s a/x -> b/z:80 SYN"]
+    workloads = learnt(flows(*start, *later)).workloads
+    assert workloads.select("first_contacts", "answered").rows() == [(2, 1)]
+
+
 def test_the_addresses_of_workloads_tell_the_networks_whose_pods_are_known() -> None:
     told = [*used(0, "a/x", "b/y:80"), *used(1, "a/x", "ip:172.16.5.9:80")]
     networks = {address(name).rpartition(".")[0] for name in ("a/x", "b/y")}

@@ -1,8 +1,10 @@
 """What makes a scan, and what does not."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
-from builders import flows, observed
+from builders import flows, known, observed
 
 from sidelong.models.baseline import Baseline
 from sidelong.models.detectors import Detectors
@@ -11,16 +13,24 @@ from sidelong.models.evidence import ALERT
 NETWORKS = frozenset({"10.0.7"})
 
 
-def evidence(*told: str, networks: frozenset[str] = frozenset()) -> pl.DataFrame:
+def evidence(
+    *told: str,
+    networks: frozenset[str] = frozenset(),
+    baseline: Baseline = Baseline.empty(),  # noqa: B008, a frozen value
+) -> pl.DataFrame:
     frame = flows(*told)
-    detectors = Detectors(Baseline.empty(), networks)
+    detectors = Detectors(baseline, networks)
     found = observed(detectors, frame)
     return pl.concat([found, detectors.finish(frame.height)]).filter(pl.col("kind") == "scan")
 
 
-def alarms_after(*told: str, networks: frozenset[str] = frozenset()) -> int | None:
+def alarms_after(
+    *told: str,
+    networks: frozenset[str] = frozenset(),
+    baseline: Baseline = Baseline.empty(),  # noqa: B008, a frozen value
+) -> int | None:
     """How many pieces of evidence it took to alarm."""
-    found = evidence(*told, networks=networks).with_row_index("n", offset=1)
+    found = evidence(*told, networks=networks, baseline=baseline).with_row_index("n", offset=1)
     decided = found.filter(pl.col("level") >= ALERT)
     return int(decided["n"][0]) if decided.height else None
 
@@ -80,6 +90,44 @@ def test_successes_pay_for_failures() -> None:
         end = "RST" if n % 6 == 0 else "SYN-ACK"
         told += [f"{n}s a/x -> app/a{n}:80 SYN", f"{n}.1s a/x <- app/a{n}:80 {end}"]
     assert alarms_after(*told) is None
+
+
+def with_record(tried: int, answered: int) -> Baseline:
+    """A baseline that knows how so many first contacts of a/x ended."""
+    baseline = known({"a/x -> b/z:80": 100})
+    counts = {"first_contacts": tried, "answered": answered}
+    workloads = baseline.workloads.with_columns(pl.lit(n).alias(name) for name, n in counts.items())
+    return replace(baseline, workloads=workloads)
+
+
+@pytest.mark.parametrize(
+    ("tried", "answered", "failures"),
+    [(0, 0, 5), (4, 4, 5), (80, 80, 4), (20, 18, 6), (60, 30, 10)],
+)
+def test_a_workload_needs_as_many_failures_as_its_record_says(
+    tried: int, answered: int, failures: int
+) -> None:
+    assert alarms_after(*refused(12), baseline=with_record(tried, answered)) == failures
+
+
+SCRAPER = known({f"mon/prom -> app/a{n}:9090": 100 for n in range(3)})
+
+
+def test_targets_that_a_scraper_asks_before_they_listen_are_no_sweep() -> None:
+    told = []
+    for n in range(12):
+        told += [f"{n}s mon/prom -> new/b{n}:9090 SYN", f"{n}.1s mon/prom <- new/b{n}:9090 RST"]
+    assert alarms_after(*told, baseline=SCRAPER) is None
+    elsewhere = [line.replace("9090", "22") for line in told]
+    assert alarms_after(*elsewhere, baseline=SCRAPER) == 5
+
+
+def test_addresses_without_a_name_are_no_targets_of_a_scraper() -> None:
+    told = []
+    for n in range(12):
+        peer = f"ip:10.9.7.{n + 1}:9090"
+        told += [f"{n}s mon/prom -> {peer} SYN", f"{n}.1s mon/prom <- {peer} RST"]
+    assert alarms_after(*told, baseline=SCRAPER) == 5
 
 
 @pytest.mark.parametrize("probe", ["FIN", "NULL", "XMAS"])
