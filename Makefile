@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach python,$(PYTHONS),$(shell $(python) -c '$(RECENT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stream test peers stubs lint bench bench-kafka score docs clean
+.PHONY: help demo stream test peers stubs lint bench bench-kafka score docs site notebook clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +48,15 @@ stubs: $(BIN)/sidelong ## Write the stubs of the .proto files in ingest/.
 docs: $(BIN)/sidelong ## Write what the pages quote from the program; check every link.
 	@$(BIN)/python docs/build.py
 
+site: $(BIN)/sidelong ## Build the documentation as a site that needs no network: build/site.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open build/site/index.html"
+
+notebook: $(BIN)/sidelong ## Start JupyterLab on the notebooks, with the data they use.
+	@$(BIN)/jupyter lab notebooks
+
 clean: ## Remove what was built, .venv included.
-	rm -rf .venv .bench .peers .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv .artifacts .bench .peers .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian's python3 lacks ensurepip unless python3-venv is installed: there an environment without

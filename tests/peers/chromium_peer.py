@@ -37,7 +37,9 @@ _GRAVE: Final = ("serious", "critical")
 _MILLISECONDS: Final = 60_000
 """How long a page may take for anything: what waits is a fault, and a machine of CI is slow."""
 
-_AXE: Final = "() => axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)"
+_AXE: Final = (  # preload: it would ask for style sheets anew, which a page on a disk may not
+    "() => axe.run(document, {resultTypes: ['violations'], preload: false}).then(r => r.violations)"
+)
 _LOADED: Final = "() => performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"
 _PAINTED: Final = "() => new Promise(f => requestAnimationFrame(() => requestAnimationFrame(f)))"
 _WIDTHS: Final = (
