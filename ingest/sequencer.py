@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from secrets import token_hex
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
 
 from sidelong.ingest.clock import LEAP_NS
 from sidelong.ingest.journal import Decided, entries, headers_of
+from sidelong.ingest.pace import gather_seconds
 from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.raw_merge import Position, Positions, RawMerge
 from sidelong.ingest.resumption import resumption
@@ -29,18 +29,20 @@ from sidelong.ingest.sequencer_topics import BatchTopic, RawTopic, Sending
 from sidelong.ingest.silence import Silence
 from sidelong.ingest.stream import Stream, Stretch
 from sidelong.ingest.stretch_messages import encode, parts_of
+from sidelong.ingest.stretch_pieces import idle_row, pieces
 
 __all__ = ["Sequencer", "Superseded"]
 
-ROUND_ROWS: Final = 20_000
-STRETCH_ROWS: Final = 8_000
-STRETCH_BYTES: Final = 4 << 20
-_WORTH_ROWS: Final = 5_000  # of a round; fewer wait a little for others
+ROUND_ROWS: Final = 40_000
+_WORTH_ROWS: Final = ROUND_ROWS // 2  # of a round; fewer wait a little for others
 _GATHER_SECONDS: Final = 0.05
 _SEARCHED: Final = (
     20_000  # messages of the journal in which a stream without snapshot is looked for
 )
-_HELD_ROWS: Final = 60_000  # of a partition that waits for others; then it is not read on
+# What is held of all partitions that wait for others, and the least share of one; beyond its share
+# a partition is not read on.
+_HELD_ROWS: Final = 160_000
+_LEAST_HELD_ROWS: Final = 4_000
 _FORMAT: Final = 1
 
 
@@ -127,13 +129,12 @@ class Sequencer:
         Errors: Superseded; it is of no use then any more.
         """
         paused = frozenset(p for p in self._merge.positions if self._full(p))
-        if self._pressing():
-            timeout = 0.0
-        elif self._merge.rows:
-            timeout = min(timeout, _GATHER_SECONDS)  # they wait
-        for place, chunk in self._raw.read(timeout, paused):
-            self._merge.add(place, chunk)
-            self._silence.heard(place, self._clock())
+        if not self._pressing():
+            if self._merge.rows:
+                timeout = min(timeout, self._gather())  # they wait
+            for place, chunk in self._raw.read(timeout, paused):
+                self._merge.add(place, chunk)
+                self._silence.heard(place, self._clock())
         return self._again() if self._decided else self._decide()
 
     def snapshot(self) -> dict[str, Any] | None:
@@ -159,8 +160,14 @@ class Sequencer:
             return self._more
         return self._merge.counts_to(self._decided[0].positions) is not None
 
+    def _gather(self) -> float:
+        """How long few rows wait for others."""
+        behind = self._wall() - self._stream.clock_ns / 1e9 if self._stream.rows else 0.0
+        return gather_seconds(behind, _GATHER_SECONDS)
+
     def _full(self, place: int) -> bool:
-        if self._merge.held(place) < _HELD_ROWS:
+        share = max(_LEAST_HELD_ROWS, _HELD_ROWS // len(self._merge.positions))
+        if self._merge.held(place) < share:
             return False
         # Rounds that are made again may want yet more of it.
         wanted = self._decided[0].positions.get(place) if self._decided else None
@@ -224,7 +231,7 @@ class Sequencer:
             return False
         self._decided.popleft()
         idle_ns = decided.idle_ns
-        rows = self._merge.take(counts) if idle_ns is None else _idle_row(idle_ns)
+        rows = self._merge.take(counts) if idle_ns is None else idle_row(idle_ns)
         self._round = decided.round
         # Of partition 0 all has arrived before the next round was decided.
         first = 1 if self._decided else 0
@@ -248,7 +255,7 @@ class Sequencer:
         count = sum(counts.values())
         self._more = count >= ROUND_ROWS
         if count:
-            if count < _WORTH_ROWS and now - self._made < _GATHER_SECONDS:
+            if count < _WORTH_ROWS and now - self._made < self._gather():
                 return False
             rows = self._merge.take(counts)
             self._make(self._stretches(rows), None)
@@ -262,7 +269,7 @@ class Sequencer:
         if passed is None:
             return False
         idle_ns = self._stream.clock_ns + int(passed * 1e9)
-        self._make(self._stretches(_idle_row(idle_ns)), idle_ns)
+        self._make(self._stretches(idle_row(idle_ns)), idle_ns)
         self.counters["idle"] += 1
         return True
 
@@ -301,26 +308,5 @@ class Sequencer:
                 self._batches.send(partition, value, headers)
 
     def _stretches(self, rows: pl.DataFrame) -> Iterator[Stretch]:
-        for piece in _pieces(rows):
+        for piece in pieces(rows):
             yield from self._stream.stretches(piece)
-
-
-def _pieces(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """So few rows, and so little text, that a message of them is not too large."""
-    if rows.height == 1:
-        yield rows
-        return
-    size = rows.select(pl.sum_horizontal(pl.col(pl.String).str.len_bytes().fill_null(0)))
-    by_size = size.to_series().cast(pl.Int64).cum_sum().to_numpy() // STRETCH_BYTES
-    by_rows = np.arange(rows.height) // STRETCH_ROWS
-    bounds = np.flatnonzero(np.diff(by_rows) | np.diff(by_size)) + 1
-    low = 0
-    for high in [*bounds.tolist(), rows.height]:
-        yield rows[low:high]
-        low = high
-
-
-def _idle_row(time_ns: int) -> pl.DataFrame:
-    """What stands for silence: a row that bears a time and nothing else."""
-    row = pl.DataFrame({"time": [time_ns], "count": [0]})
-    return conform(row.with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC"))))

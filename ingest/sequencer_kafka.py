@@ -13,6 +13,7 @@ from sidelong.ingest.kafka_consumer import KafkaConsumer
 from sidelong.ingest.kafka_producer import KafkaProducer, Sent
 from sidelong.ingest.kafka_settings import KafkaSettings
 from sidelong.ingest.message_letters import Letters
+from sidelong.ingest.pace import gather_seconds
 from sidelong.ingest.raw_merge import RawChunk
 from sidelong.ingest.raw_messages import RawBatch, RawDecoder
 from sidelong.ingest.settings import InputSettings
@@ -97,7 +98,7 @@ class KafkaRaw:
         self._decoder: Final = RawDecoder(formats)
         self._letters: Final = Letters(settings, say)
         self._paused: frozenset[int] = frozenset()
-        self._rows_each = 1.0  # of a message, of late
+        self._rows_each = 1_000.0  # of a message, of late; at first as many as may be
         self._read: dict[int, tuple[int, int]] = {}  # offset to read next, time of the last
         self.counters: Final = dict.fromkeys(("records", "bytes", "bad", "dead_lettered"), 0)
         self._consumer: Final = KafkaConsumer(settings, "normalise-raw", hold=hold)
@@ -172,17 +173,18 @@ class KafkaRaw:
         """What there is, partition by partition, and what comes right behind it."""
         most = max(1, min(_MOST_RECORDS, int(_WORTH_ROWS / max(1.0, self._rows_each))))
         records: dict[Partition, list[Record]] = {}
-        count, wait = 0, timeout
-        ends = time.monotonic() + timeout
-        while True:
-            for place, fresh in self._consumer.poll(max(0.0, wait), most - count).records.items():
+        count, wait, ends = 0, timeout, 0.0
+        while wait >= 0:
+            for place, fresh in self._consumer.poll(wait, most - count).records.items():
                 records.setdefault(place, []).extend(fresh)
                 count += len(fresh)
             if not count or count >= most:
                 break
-            ends = min(ends, time.monotonic() + _GATHER_SECONDS)
-            if (wait := ends - time.monotonic()) <= 0:
-                break
+            if not ends:
+                oldest_ms = min(fresh[0].timestamp_ms for fresh in records.values())
+                behind = time.time() - oldest_ms / 1000
+                ends = time.monotonic() + gather_seconds(behind, _GATHER_SECONDS)
+            wait = ends - time.monotonic()
         return [record for each in records.values() for record in each]
 
     def _count(self, piece: Sequence[Record], raw: RawBatch[Record]) -> None:

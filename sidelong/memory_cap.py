@@ -1,7 +1,8 @@
 """The memory that a process may have, and what gives way when it is short.
 
 Tables have bounds that fit into it (`Bounds.within`), so that only what is on its way can make it
-grow. The policy, from the resident memory as the kernel counts it:
+grow. The policy, from the resident memory as the kernel counts it, without the pages of files such
+as libraries, which it can take back (130 MiB or so):
 
 - above 90 % of the cap nothing more is read until it is below 85 %. Kafka and files keep what is
   not read; a live source feels it as back-pressure.
@@ -35,7 +36,7 @@ _GO_ON_AT: Final = 0.85
 _LOOK_SECONDS: Final = 0.05
 _GIVE_BACK_SECONDS: Final = 5.0
 _WAIT_SECONDS: Final = 2.0  # what a live source can be held back; its senders wait for three
-_HELD_SECONDS: Final = 10.0  # after so long what reads from Kafka goes on ...
+_HELD_SECONDS: Final = 1.5  # after so long what reads from Kafka goes on ...
 _GO_SECONDS: Final = 0.5  # ... for so long
 _POLL_SECONDS: Final = 0.1
 _TELL_SECONDS: Final = 30.0
@@ -45,9 +46,10 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_bytes() -> int:
-    """The memory of this process; 0 where the kernel does not tell."""
+    """The memory of this process, without the pages of files; 0 where the kernel does not tell."""
     try:
-        return int(_STATM.read_bytes().split()[1]) * _PAGE
+        _, resident, of_files, *_ = map(int, _STATM.read_bytes().split())
+        return (resident - of_files) * _PAGE
     except (OSError, IndexError, ValueError):
         return 0
 

@@ -67,6 +67,24 @@ class Reader:
         self._measure()
         return polled
 
+    def gather(self, timeout: float, most_records: int, seconds: float, enough: int) -> Polled:
+        """As `poll`, and what comes in the next `seconds`, until it is `enough` bytes. Ends as soon
+        as a partition is gained or lost; of one that is lost nothing is brought."""
+        polled = self.poll(timeout, most_records)
+        ends = time.monotonic() + seconds
+        while polled.records and not polled.gained and not polled.lost:
+            size = sum(len(one.value) for each in polled.records.values() for one in each)
+            left = ends - time.monotonic()
+            if left <= 0 or size >= enough:
+                break
+            more = self.poll(left, most_records)
+            for place in more.lost:
+                polled.records.pop(place, None)
+            for place, records in more.records.items():
+                polled.records.setdefault(place, []).extend(records)
+            polled = more._replace(records=polled.records)
+        return polled
+
     def take_up(self, place: Partition, saved: int | None, *, stateless: bool = False) -> int:
         """Read on from offset `saved`, that of a snapshot, or without one from what was committed;
         where that is, which is the first there is where it was deleted. stateless: whether there is

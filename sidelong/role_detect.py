@@ -17,6 +17,7 @@ from sidelong.features.bounds import Bounds
 from sidelong.ingest.kafka_client import Partition, Record
 from sidelong.ingest.kafka_consumer import KafkaConsumer
 from sidelong.ingest.kafka_producer import KafkaProducer
+from sidelong.ingest.pace import gather_seconds
 from sidelong.judged_partition import JudgedPartition, StretchOfPartition
 from sidelong.models.detectors import Detectors
 from sidelong.models.evidence_messages import EvidencePart, encode
@@ -27,6 +28,8 @@ __all__ = ["DetectRole"]
 
 _MOST_RECORDS: Final = 200
 _MOST_ROWS: Final = 50_000  # judged at once; about 50 MB of memory
+_GATHER_SECONDS: Final = 0.03
+_ENOUGH_BYTES: Final = 4 << 20  # about as many rows
 _FORMAT: Final = 1
 
 
@@ -94,7 +97,9 @@ class DetectRole:
 
     def step(self, timeout: float) -> bool:
         """See `Role`."""
-        polled = self._reader.poll(timeout, _MOST_RECORDS)
+        behind = time.time() - self._clock_ns / 1e9 if self._clock_ns else 0.0
+        gather = gather_seconds(behind, _GATHER_SECONDS)
+        polled = self._reader.gather(timeout, _MOST_RECORDS, gather, _ENOUGH_BYTES)
         for place in polled.lost:
             self._forget(self._lanes.pop(place, None))
         for place in sorted(polled.gained):

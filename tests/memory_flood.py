@@ -88,8 +88,9 @@ def main(room: int, seconds: float) -> None:
     feed = Feed(source.name, source, close=source.close)
     Collector([[feed]], sink, settings, gate=gate).run(threading.Event())
     shed = sum(n for key, n in cap.counters().items() if key[0] == "shed")
-    (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    peak = int(line.split()[1]) << 10  # ru_maxrss would be that of who started this, if it is more
+    told_by_kernel = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    most, files = (int(told_by_kernel[name].split()[0]) << 10 for name in ("VmHWM", "RssFile"))
+    peak = most - files  # ru_maxrss would be that of who started this, if it is more
     told = {"limit": limit, "peak": peak, "offered": source.offered}
     print(json.dumps(told | {"held": sink.rows, "shed": shed, "lost": sink.lost}))
 

@@ -12,6 +12,7 @@ from sequencer_world import Batches, Crash, Raw, World, by_key, decided_order, h
 from streams import START_NS, cuts, events, flows_of, pieces
 
 from sidelong.ingest import sequencer as module
+from sidelong.ingest import stretch_pieces
 from sidelong.ingest.raw_merge import Position, RawChunk, RawMerge
 from sidelong.ingest.schema import conform, empty_flows
 from sidelong.ingest.sequencer import Sequencer, Superseded
@@ -30,9 +31,10 @@ def _small() -> Iterator[None]:
     """Rounds and stretches so small that every stream has several."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ROUND_ROWS", 7)
-        patch.setattr(module, "STRETCH_ROWS", 3)
+        patch.setattr(stretch_pieces, "PIECE_ROWS", 3)
         patch.setattr(module, "_WORTH_ROWS", 2)
-        patch.setattr(module, "_HELD_ROWS", 5)
+        patch.setattr(module, "_HELD_ROWS", 20)
+        patch.setattr(module, "_LEAST_HELD_ROWS", 5)
         yield
 
 
