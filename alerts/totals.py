@@ -7,6 +7,7 @@ import polars as pl
 
 from sidelong.alerts.incident import Kind, Target
 from sidelong.alerts.zones import Zones
+from sidelong.models.dns_exfiltration import TUNNEL_TYPES
 from sidelong.models.evidence import MICRO
 from sidelong.models.joint import JOINT
 
@@ -32,7 +33,8 @@ class Totals:
 
     Exact but for distinct peers and ports, which are counted up to 10,000. `statistic` is the sum
     that decided, `level` the highest any sum reached (micro-nats), `parts` how the deciding
-    evidence was made up, `accomplices` the workloads that shared in it.
+    evidence was made up, `accomplices` the workloads that shared in it, `doubled` how many of the
+    bytes counted twice.
     """
 
     kind: Kind
@@ -45,6 +47,7 @@ class Totals:
     level: int = 0
     rows: int = 0
     bytes: int = 0
+    doubled: int = 0
     groups: set[int] = field(default_factory=set)
     peers: dict[str, str | None] = field(default_factory=dict)
     ports: dict[int, None] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Totals:
         self.groups.update(rows["group"].unique().to_list())
         self.level = max(self.level, _largest(rows["level"]))
         self.bytes += int(rows["bytes"].sum())
+        self.doubled += int(rows.filter(pl.col("reason").is_in(TUNNEL_TYPES))["bytes"].sum())
         self.first_ns = min(self.first_ns, int(rows["time"].to_physical().min()))  # type: ignore[arg-type]
         charged = rows.filter(pl.col("log_evidence") > 0)["time"].to_physical()
         self.last_ns = max(self.last_ns, _largest(charged))

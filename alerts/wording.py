@@ -8,8 +8,11 @@ from typing import Final
 
 from sidelong.alerts.incident import Kind, Observation, Severity
 from sidelong.alerts.totals import Totals
-from sidelong.models.allowances import ALERT_BYTES
+from sidelong.models.allowances import ALERT_BYTES, LEAK_BYTES_PER_DAY
+from sidelong.models.dns_exfiltration import TUNNEL_TYPES
 from sidelong.models.evidence import MICRO
+from sidelong.models.expectation import EXPECTED
+from sidelong.models.guessing import REFUSALS
 from sidelong.models.joint import JOINT
 from sidelong.models.search_paths import TAKEN_BACK
 
@@ -81,34 +84,59 @@ def observations(totals: Totals) -> tuple[Observation, ...]:
             round(part["log_evidence"] / MICRO, 2),
         )
         for part in totals.parts
+        if part["feature"] != EXPECTED
     )
     if totals.kind in ("lateral_movement", "anomaly") or totals.statistic == "bypass":
         return parts
-    return _counted(totals) + parts  # of a strange window that supported it
-
-
-def _counted(totals: Totals) -> tuple[Observation, ...]:
-    counts = totals.counts()
     if totals.kind == "dns_exfiltration":
-        return (
-            Observation(
-                "new_name_bytes",
-                f"{counts['bytes']} in {counts['queries']} queries",
-                f"below {ALERT_BYTES}, leaking 4096 a day",
-                round(totals.nats, 2),
-            ),
-            *(Observation("name", sample, "never asked before", 0.0) for sample in totals.samples),
-        )
-    failed = sum(counts.get(name, 0) for name in _FAILURES)
+        return _said(totals, supported=bool(parts)) + parts
+    return _tried_first(totals) + parts  # of a strange window that supported it
+
+
+def _said(totals: Totals, *, supported: bool) -> tuple[Observation, ...]:
+    """The bytes of never-seen names, against what the bucket holds and leaks."""
+    counts = totals.counts()
+    said = f"{counts['bytes']} in {counts['queries']} queries"
+    if totals.doubled:
+        types = ", ".join(reason for reason in totals.reasons if reason in TUNNEL_TYPES)
+        said += f", {counts['bytes'] + totals.doubled} with {types} counted twice"
+    allowed = _expected(totals, f"below {ALERT_BYTES}, leaking {LEAK_BYTES_PER_DAY} a day")
+    if totals.accomplices:  # all workloads together have four times as much
+        allowed = f"below {4 * ALERT_BYTES}, leaking {4 * LEAK_BYTES_PER_DAY} a day"
+    elif supported:
+        allowed += ", or half as much beside strange minutes"
     return (
-        Observation(
-            f"{totals.statistic}_first_contacts",
-            f"{failed} of {counts['contacts']} failed",
-            "about 1 in 20 fails",
-            round(totals.nats, 2),
-        ),
+        Observation("new_name_bytes", said, allowed, round(totals.nats, 2)),
+        *(Observation("name", sample, "never asked before", 0.0) for sample in totals.samples),
+    )
+
+
+def _tried_first(totals: Totals) -> tuple[Observation, ...]:
+    """How many of what was tried for the first time failed, against how many do."""
+    counts = totals.counts()
+    if totals.statistic == "paths":
+        failed = sum(totals.reasons.get(f"HTTP_{status}", 0) for status in REFUSALS)
+        seen = f"{failed} of {counts['contacts']} refused or not found"
+        expected = "about 1 in 10"
+    elif totals.statistic == "services":
+        seen = f"{totals.reasons.get('NXDOMAIN', 0)} of {counts['contacts']} do not exist"
+        expected = "about 1 in 5"
+    elif totals.statistic == "spread":
+        seen = f"{totals.reasons.get('NEW_EDGE', 0)} new peers {_within(totals)}"
+        expected = "no more than 20 an hour"
+    else:
+        failed = sum(counts.get(name, 0) for name in _FAILURES)
+        seen = f"{failed} of {counts['contacts']} failed"
+        expected = _expected(totals, "about 1 in 20 fails")
+    return (
+        Observation(f"{totals.statistic}_first_contacts", seen, expected, round(totals.nats, 2)),
         *(Observation("sample", sample, "never asked before", 0.0) for sample in totals.samples),
     )
+
+
+def _expected(totals: Totals, otherwise: str) -> str:
+    told = (part["expected"] for part in totals.parts if part["feature"] == EXPECTED)
+    return str(next(told, otherwise))
 
 
 _FAILURES: Final = ("refused", "unanswered", "denied", "unused_addresses")

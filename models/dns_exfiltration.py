@@ -25,9 +25,11 @@ from sidelong.ingest.table import Table
 from sidelong.models.allowances import ALERT_BYTES, LEAK_BYTES_PER_DAY, SCALE, allowances
 from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import ALERT, NO_EVIDENCE, SILENCE_NS, as_evidence, crosses
+from sidelong.models.expectation import expecting
 from sidelong.models.search_paths import EXISTING_BYTES, TAKEN_BACK, SearchPaths
 
 __all__ = [
+    "TUNNEL_TYPES",
     "DnsExfiltrationDetector",
     "bucket_level",
     "name_keys",
@@ -40,8 +42,13 @@ _WEEK_NS: Final = 7 * 86_400_000_000_000
 _IPV4_LABELS: Final = r"^\d{1,3}(\.\d{1,3}){1,2}$|^\d{1,3}(\.\d{1,3}){3}(\.|$)"
 _IPV6_LABELS: Final = r"^[0-9a-f](\.[0-9a-f]){15,30}$|^[0-9a-f](\.[0-9a-f]){31}(\.|$)"
 
-# No stub resolver asks for these of its own accord; tunnels like them for the room they give.
-_TUNNEL_TYPES: Final = ("NULL", "KEY", "TYPE65399")
+TUNNEL_TYPES: Final = ("NULL", "KEY", "TYPE65399")
+"""No stub resolver asks for these of its own accord; tunnels like them for the room they give. They
+count double."""
+
+_ALLOWED: Final = pl.format(
+    "below {}, leaking {} a day", pl.col("limit") // SCALE, pl.col("leak_per_day") // SCALE
+)
 
 
 def name_keys(lookups: pl.DataFrame) -> NDArray[np.uint64]:
@@ -111,7 +118,9 @@ class DnsExfiltrationDetector:
                 log_evidence=pl.col("charge") * ALERT // pl.col("limit")
                 - pl.col("leak") * ALERT // pl.col("limit"),
                 level=pl.col("filled") * ALERT // pl.col("limit"),
-            ).with_columns(decisive=crosses(pl.col("level"), pl.col("log_evidence")))
+            )
+            .with_columns(decisive=crosses(pl.col("level"), pl.col("log_evidence")))
+            .with_columns(expecting(_ALLOWED))
         )
 
     def _never_seen(self, asked: pl.DataFrame) -> pl.DataFrame:
@@ -128,7 +137,7 @@ class DnsExfiltrationDetector:
 
     def _charged(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Never-seen names with their bytes, their charge and their bucket."""
-        doubled = pl.col("dns_type").is_in(_TUNNEL_TYPES).fill_null(False)
+        doubled = pl.col("dns_type").is_in(TUNNEL_TYPES).fill_null(False)
         rows = rows.with_columns(bytes=self._new_bytes(rows)).with_columns(
             charge=pl.col("bytes") * pl.when(doubled).then(2 * SCALE).otherwise(SCALE),
             group=pl.Series(hash_columns(rows, ["actor", "domain"]), dtype=pl.UInt64),

@@ -14,12 +14,14 @@ from sidelong.features.bounds import Bounds
 from sidelong.models.evidence import NO_EVIDENCE, micro_nats
 from sidelong.models.statistic import Statistic
 
-__all__ = ["GuessingDetector"]
+__all__ = ["REFUSALS", "GuessingDetector"]
 
 # A benign client succeeds with nine of ten first paths, a guesser with one of five.
 _PATH_REFUSED: Final = micro_nats(np.log(0.8 / 0.1))
 _PATH_SERVED: Final = micro_nats(np.log(0.2 / 0.9))
-_REFUSALS: Final = (401, 403, 404, 501)
+
+REFUSALS: Final = (401, 403, 404, 501)
+"""Answers by which a service says that a path is not for the client, or not there."""
 
 # A program with a typing mistake or a wrong search path asks for a few names in vain.
 _NO_SUCH_SERVICE: Final = micro_nats(np.log(0.8 / 0.2))
@@ -43,7 +45,7 @@ class GuessingDetector:
         if first.is_empty():
             return NO_EVIDENCE
         rows = first.with_columns(
-            weight=pl.when(pl.col("status").is_in(_REFUSALS))
+            weight=pl.when(pl.col("status").is_in(REFUSALS))
             .then(_PATH_REFUSED)
             .when(pl.col("status") < 400)
             .then(_PATH_SERVED)

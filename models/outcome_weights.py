@@ -66,7 +66,10 @@ class OutcomeWeights:
         self._visiting = habitual_services(baseline).with_columns(visiting=pl.lit(True))
 
     def weigh(self, outcomes: pl.DataFrame) -> pl.DataFrame:
-        """Outcomes (`OUTCOME_SCHEMA`) with `weight` (micro-nats) and `reason`."""
+        """Outcomes (`OUTCOME_SCHEMA`) with `weight` (micro-nats) and `reason`.
+
+        And with `own`, how often the actor's own first contacts are answered.
+        """
         outcome = pl.col("outcome").cast(pl.String)
         prefix = pl.col("object").str.extract(r"^(\d+\.\d+\.\d+)\.")
         # A scraper meets workloads that have just been started; who has no name is none of them.
@@ -106,6 +109,7 @@ class OutcomeWeights:
                 unused=unused.fill_null(False),
             )
             .with_columns(
+                own="theta0",
                 theta0=pl.when(starting).then(STARTING).otherwise("theta0"),
                 failed=pl.when(starting).then(_failed(STARTING)).otherwise("failed"),
             )

@@ -16,6 +16,7 @@ from sidelong.ingest.keys import hash_columns
 from sidelong.ingest.table import Table
 from sidelong.models.baseline import Baseline
 from sidelong.models.evidence import NO_EVIDENCE, as_evidence, crosses
+from sidelong.models.expectation import expecting
 from sidelong.models.outcome_weights import OutcomeWeights
 from sidelong.models.statistic import Statistic
 
@@ -62,6 +63,10 @@ class ScanDetector:
                 level=pl.max_horizontal("vertical", "horizontal"),
                 decisive=crosses(pl.col("vertical"), pl.col("weight"))
                 | crosses(pl.col("horizontal"), pl.col("capped")),
+            ).with_columns(
+                expecting(
+                    pl.format("about 1 in {} fails", (1 / (1 - pl.col("own"))).round(0).cast(int))
+                )
             )
         )
 
