@@ -16,6 +16,7 @@ from sidelong.alerts_cli import alerts
 from sidelong.baseline_cli import baseline as baseline_commands
 from sidelong.config_cli import config as config_command
 from sidelong.errors import ConfigError, SidelongError
+from sidelong.explain_cli import explain
 from sidelong.graph_cli import graph
 from sidelong.help import EXIT_STATUS, GroupedCommand, option
 from sidelong.input_options import CONFIG, FORMAT, FORMATS, INPUTS, KUBERNETES, PODS
@@ -273,6 +274,7 @@ cli.add_command(baseline_commands)
 cli.add_command(collect)
 cli.add_command(config_command)
 cli.add_command(doctor)
+cli.add_command(explain)
 cli.add_command(graph)
 cli.add_command(policy)
 cli.add_command(run_command)
