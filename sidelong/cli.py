@@ -25,6 +25,7 @@ from sidelong.service_cli import run as run_command
 from sidelong.service_cli import topics
 from sidelong.simulate_cli import simulate
 from sidelong.source_cli import collect, doctor
+from sidelong.spark_cli import spark
 from sidelong.terminal import Terminal
 
 __all__ = ["FORMATS", "cli", "main", "run"]
@@ -79,17 +80,24 @@ def cli() -> None:
 
 
 @cli.command(cls=GroupedCommand, short_help="Find four real attacks on a small shop.")
-def demo() -> int:
+@option(
+    "--report",
+    heading="Output",
+    metavar="FILE.html",
+    help="Where to write the page about it.  [default: report.html]",
+)
+def demo(report: str | None) -> int:
     """See it at work: learn how a small shop talks, then find four real attacks on it.
 
-    Reads the Hubble flows in examples/shop-incident of a checkout.
+    Reads the Hubble flows in examples/shop-incident of a checkout, prints what it finds, and writes
+    a page about it to open in a browser.
 
     \b
       sidelong demo
     """
     from sidelong.demo import demo
 
-    return demo(Terminal())
+    return demo(Terminal(), report)
 
 
 @cli.command(
@@ -193,6 +201,13 @@ def learn(
     "is suppressed.",
 )
 @option(
+    "--report",
+    heading="Output",
+    metavar="FILE.html",
+    help="Write a page about it all as well: stories, evidence, maps, DNS, what could not be seen. "
+    "One file, which needs no network.",
+)
+@option(
     "--notify",
     heading="Output",
     is_flag=True,
@@ -207,6 +222,7 @@ def replay(
     baseline: str | None,
     output: str | None,
     every_change: bool,
+    report: str | None,
     notify: bool,
 ) -> int:
     """Find attacks in recorded or piped traffic, and explain each in one sentence.
@@ -215,6 +231,7 @@ def replay(
 
     \b
       sidelong replay tuesday.hubble.jsonl.zst --baseline shop.baseline
+      sidelong replay tuesday.hubble.jsonl.zst --baseline shop.baseline --report tuesday.html
       sidelong replay node1.pcap node2.pcap --pods pods.json --output json
       hubble observe -f -o jsonpb | sidelong replay - --baseline shop.baseline
     """
@@ -230,6 +247,7 @@ def replay(
         baseline=baseline,
         output=output,
         every_change=every_change,
+        report=report,
         notify=notify,
     )
 
@@ -278,6 +296,7 @@ cli.add_command(explain)
 cli.add_command(graph)
 cli.add_command(policy)
 cli.add_command(run_command)
+cli.add_command(spark)
 cli.add_command(simulate)
 cli.add_command(topics)
 

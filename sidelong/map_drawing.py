@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 from markupsafe import Markup
 
-from sidelong.map_layout import BOX, Points, layout
+from sidelong.map_layout import BOX, GAP, Points, layout
 from sidelong.map_pairs import pairs, ports_told, strength
 from sidelong.page_templates import asset, filled
 from sidelong.service_map import Graph
@@ -23,8 +23,10 @@ DRAWN: Final = 60
 
 _LABELLED: Final = 14  # arrows up to which ordinary ones are labelled too
 _ROWS: Final = 300
-_FITS: Final = 21  # characters of a bold name, and some more of what stands below it
-_FITS_BELOW: Final = 27
+_LETTER: Final = 6.8  # the width of one on an arrow
+_BESIDE: Final = 24.0
+_FITS: Final = 20  # characters of a bold name, and some more of what stands below it
+_FITS_BELOW: Final = 26
 _ROUND: Final = ("outside", "address")
 _MARKS: Final = {"strange": "!", "denied": "\N{MULTIPLICATION SIGN}", "new": "+"}
 _LEGEND: Final = {
@@ -55,10 +57,10 @@ def figure(
     small = graph.bounded(most)
     return filled(
         "map_figure.html",
-        name=title or _title(graph),
+        name=f"Drawing: {title or _title(graph)}",
         drawing=drawing(small, title, most=most, links=links),
         legend=legend(small),
-        table=table(small),
+        table=table(small, title or _title(graph)),
     )
 
 
@@ -79,17 +81,19 @@ def drawing(
     nodes = list(graph.nodes.iter_rows(named=True))
     index = {node["name"]: place for place, node in enumerate(nodes)}
     rows = list(pairs(graph).iter_rows(named=True))
-    placed = layout(len(nodes), [(index[row["src"]], index[row["dst"]]) for row in rows])
+    every = len(rows) <= _LABELLED
+    labels = [_label(row, every=every) for row in rows]
+    gap = max([GAP, *(_LETTER * len(label) + _BESIDE for label in labels)])
+    placed = layout(len(nodes), [(index[row["src"]], index[row["dst"]]) for row in rows], gap)
     boxes = [
         _box(
             node, float(x), float(y), node["name"] in graph.centre, (links or {}).get(node["name"])
         )
         for node, (x, y) in zip(nodes, placed.boxes, strict=True)
     ]
-    every = len(rows) <= _LABELLED
     arrows = [
-        _arrow(row, points, index, every=every)
-        for row, points in zip(rows, placed.arrows, strict=True)
+        _arrow(row, points, index, label)
+        for row, points, label in zip(rows, placed.arrows, labels, strict=True)
         if points
     ]
     arrows.sort(key=lambda arrow: list(_LEGEND).index(arrow["state"]), reverse=True)
@@ -111,7 +115,7 @@ def drawing(
     return filled("map.svg", **values)
 
 
-def table(graph: Graph, most: int = _ROWS) -> Markup:
+def table(graph: Graph, title: str = "", most: int = _ROWS) -> Markup:
     """The edges as rows, strangest first; says how many are left out beyond `most`."""
     rows = pairs(graph).with_columns(rank=pl.col("state").to_physical())
     rows = rows.sort(["rank", "events", "src", "dst"], descending=[True, True, False, False])
@@ -127,7 +131,13 @@ def table(graph: Graph, most: int = _ROWS) -> Markup:
         }
         for row in rows.head(most).iter_rows(named=True)
     ]
-    return filled("map_table.html", rows=told, more=max(0, rows.height - most), folded=graph.folded)
+    return filled(
+        "map_table.html",
+        name=f"Edges: {title or _title(graph)}",
+        rows=told,
+        more=max(0, rows.height - most),
+        folded=graph.folded,
+    )
 
 
 def legend(graph: Graph) -> list[dict[str, str]]:
@@ -183,7 +193,7 @@ def _box(
 
 
 def _arrow(
-    row: dict[str, Any], points: Points, index: dict[str, int], *, every: bool
+    row: dict[str, Any], points: Points, index: dict[str, int], label: str
 ) -> dict[str, Any]:
     end, low = points[-1]
     leftwards = end < points[0][0]
@@ -195,15 +205,19 @@ def _arrow(
         "head": f"M{end:.1f} {low:.1f}l{tip:.1f} -4v8z",
         "state": state,
         "unseen": not row["events"] and state == "known",
-        "label": f"{_MARKS.get(state, '')} {ports_told(row)}".strip()
-        if every or state in _MARKS
-        else "",
+        "label": label,
         "label_x": round(middle[0], 1),
-        "label_y": round(middle[1] - 4, 1),
+        "label_y": round(middle[1] + 4, 1),
         "src": index[row["src"]],
         "dst": index[row["dst"]],
         "said": f"{row['src']} to {row['dst']}, {ports_told(row)}: {state}, {strength(row)}",
     }
+
+
+def _label(row: dict[str, Any], *, every: bool) -> str:
+    """What is written on an arrow; on ordinary ones only where there are few."""
+    mark = _MARKS.get(row["state"], "")
+    return f"{mark} {ports_told(row)}".strip() if every or mark else ""
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:

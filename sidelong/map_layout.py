@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 __all__ = ["BOX", "GAP", "Layout", "layout"]
 
-BOX: Final = (172.0, 42.0)
+BOX: Final = (166.0, 42.0)
 """Width and height of a box."""
 
-GAP: Final = 78.0
-"""Between columns: the room for arrows and what is written on them."""
+GAP: Final = 64.0
+"""Between columns at the least: the room for arrows."""
 
 _APART: Final = 16.0
 _PASSING: Final = 10.0  # the height of an arrow that passes a column
@@ -43,8 +43,11 @@ class Layout:
     size: tuple[float, float]
 
 
-def layout(count: int, arrows: Sequence[Arrow]) -> Layout:
-    """Place `count` boxes, with arrows from box to box; an arrow to its own box has no points."""
+def layout(count: int, arrows: Sequence[Arrow], gap: float = GAP) -> Layout:
+    """Place `count` boxes, with arrows from box to box; an arrow to its own box has no points.
+
+    gap: the room between columns, also for what is written on arrows.
+    """
     forward = _opened(count, arrows)
     column = _columns(count, forward)
     spots, chains = _with_passages(column, forward)
@@ -53,7 +56,7 @@ def layout(count: int, arrows: Sequence[Arrow]) -> Layout:
     width, height = BOX
     top = min((middle[place] - _room(place, count) / 2 for place in range(len(spots))), default=0.0)
     middle = middle - top + _MARGIN
-    x = np.array([_MARGIN + spot * (width + GAP) for spot in spots], dtype=np.float64)
+    x = np.array([_MARGIN + spot * (width + gap) for spot in spots], dtype=np.float64)
     corners = np.column_stack([x[:count], middle[:count] - height / 2])
     lowest = max(
         (middle[place] + _room(place, count) / 2 for place in range(len(spots))), default=0

@@ -8,7 +8,7 @@ from math import floor
 
 from sidelong.alerts.incident import Incident
 from sidelong.alerts.suppressions import Suppressions
-from sidelong.baseline_places import load_baseline
+from sidelong.baseline_places import load_baseline, shown
 from sidelong.config import Config, read_config
 from sidelong.errors import SourceError
 from sidelong.ingest.inputs import open_inputs
@@ -19,6 +19,7 @@ from sidelong.pipeline import Pipeline
 from sidelong.progress import Reading, total_bytes
 from sidelong.recording import Recorder
 from sidelong.replaying import events_of, pipeline_of
+from sidelong.report import reported
 from sidelong.tally import Tally
 from sidelong.terminal import Terminal, plural
 
@@ -40,11 +41,13 @@ def replay(
     output: str | None = None,
     every_change: bool = False,
     notify: bool = False,
+    report: str | None = None,
 ) -> int:
     """Detect in `inputs` and print what is found; returns the exit status, 0 or 1.
 
     What the configuration suppresses is detected and counted, and not listed in a table that does
-    not list every change. notify: tell the receivers of the configuration too.
+    not list every change. notify: tell the receivers of the configuration too. report: where to
+    write a page about the run, also of one that is interrupted.
 
     Everything that can be wrong with the options is found before the first flow is read. Errors:
     ConfigError for a baseline, pod map or cluster that cannot be used, SourceError for an input
@@ -57,13 +60,38 @@ def replay(
     listing = Table(terminal, every_change=every_change) if as_table else JsonLines(terminal)
     known = Known(Suppressions.read(settings.alerts.suppressions), as_table, every_change)
     with (
+        reported(report, terminal) as written,
         named_by(pods, kubernetes, settings.kubernetes, terminal) as names,
         _told(settings, terminal, notify) as tell,
     ):
         # A table shows no policy.
-        advised = notify or not as_table
+        advised = notify or not as_table or report is not None
         pipeline = pipeline_of(settings, model, names, advised=advised)
-        found = watch(sources, pipeline, listing, terminal, known=known, tell=tell)
+        tally = Tally()
+
+        def write(interrupted: bool) -> None:
+            if written:
+                place = shown(baseline) if baseline else None
+                hidden = frozenset(known.suppressed)
+                written.write(
+                    tally, sources, model, place, suppressed=hidden, interrupted=interrupted
+                )
+
+        try:
+            found = watch(
+                sources,
+                pipeline,
+                listing,
+                terminal,
+                known=known,
+                tell=tell,
+                recorder=written.recorder if written else None,
+                tally=tally,
+            )
+        except KeyboardInterrupt:
+            write(interrupted=True)
+            raise
+        write(interrupted=False)
     return FOUND if found else NOTHING_FOUND
 
 
@@ -75,6 +103,12 @@ class Known:
         self._marked = as_table and every_change
         self._hidden = as_table and not every_change
         self.ids: set[str] = set()
+        self._heard: set[str] = set()
+
+    @property
+    def suppressed(self) -> set[str]:
+        """The ids of incidents that were never told of."""
+        return self.ids - self._heard
 
     def judge(self, events: Sequence[Incident], found: set[str]) -> Sequence[Incident]:
         """The events as they are to be listed; notes in `found` which are not suppressed."""
@@ -87,6 +121,7 @@ class Known:
             rule = self._suppressions.of(event, now)
             if rule is None:
                 found.add(event.id)
+                self._heard.add(event.id)
                 listed.append(event)
                 continue
             self.ids.add(event.id)
