@@ -41,23 +41,29 @@ def partitions_of(
     *,
     follow: bool,
     letters: Callable[[], Letters | None] = lambda: None,
+    since_ms: int | None = None,
 ) -> "list[PartitionSource]":
     """A source for each partition of a topic; without `follow` each ends where it ends now.
 
-    letters: makes, for each, what dead letters are sent by, before the flows that follow them are
-    given out; without it they are only counted. Errors: KafkaError when no broker answers,
-    KafkaRefused for a topic that is not there.
+    since_ms: what was written before that moment, in ms of Unix time, is passed over. letters:
+    makes, for each, what dead letters are sent by, before the flows that follow them are given out;
+    without it they are only counted. Errors: KafkaError when no broker answers, KafkaRefused for a
+    topic that is not there.
     """
     consumer = KafkaConsumer(address.kafka, "look")
     try:
         places = [(address.topic, number) for number in consumer.partitions(address.topic)]
         bounds = consumer.bounds(places)
+        later = {} if since_ms is None else consumer.offsets_at(dict.fromkeys(places, since_ms))
     finally:
         consumer.close()
     sources = []
     for place in places:
         first, end = bounds[place]
         start = end if follow and address.start == "end" else first
+        if place in later:
+            at = later[place]
+            start = end if at is None else max(start, at)
         sources.append(
             PartitionSource(
                 address, settings, place[1], start, None if follow else end, letters=letters()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import polars as pl
@@ -72,12 +72,13 @@ class Flows(Framed):
 class StreamFlows:
     """Reads sources again, as far as the incidents reach, and names and orients what they hold.
 
-    opened: opens the sources anew; names: makes the pod map; progress: shows how far it is.
+    opened: opens the sources anew, for what happened from a moment on; names: makes the pod map;
+    progress: shows how far it is.
     """
 
     def __init__(
         self,
-        opened: Callable[[], Sequence[Source]],
+        opened: Callable[[datetime], Sequence[Source]],
         names: Callable[[], AbstractContextManager[PodMaps | None]],
         progress: Callable[[Sequence[Source]], AbstractContextManager[Callable[[Batch], None]]],
     ) -> None:
@@ -86,15 +87,15 @@ class StreamFlows:
     def of(self, incidents: Sequence[Incident], limit: int | None) -> Mapping[str, Found]:
         """See `FlowReader`. Errors: SourceError for what cannot be read any more."""
         wanted = [_Wanted(one, limit) for one in incidents]
-        for flows in self._stretches(max((one.until for one in wanted), default=0)):
-            for one in wanted:
-                one.take(flows)
+        if incidents:
+            first = min(one.first_seen for one in incidents) - AROUND
+            for flows in self._stretches(first, max(one.until for one in wanted)):
+                for one in wanted:
+                    one.take(flows)
         return {one.id: one.found() for one in wanted}
 
-    def _stretches(self, until_ns: int) -> Iterator[pl.DataFrame]:
-        if not until_ns:
-            return
-        sources = self._opened()
+    def _stretches(self, first: datetime, until_ns: int) -> Iterator[pl.DataFrame]:
+        sources = self._opened(first)
         with self._names() as names, self._progress(sources) as shown:
             stream = Stream(names)
             for batch in merged(sources):

@@ -104,7 +104,7 @@ def told_case(
             judged_by=judged_by,
             selectors=settings.selectors(),
             policy_kind=settings.kind,
-            flows=_reader(stream) if stream is not None and has_flows else None,
+            flows=_reader(stream, told=True) if stream is not None and has_flows else None,
             typed=stream.typed if stream is not None and has_flows else "",
         )
     )
@@ -201,8 +201,10 @@ def _service(path: str, baseline: Name | Baseline | None, pods: Name | None) -> 
     return told_case(events, path, stream, model, judged_by)
 
 
-def _reader(stream: CaseStream) -> StreamFlows:
-    return StreamFlows(stream.opened, stream.names, stream.shown)
+def _reader(stream: CaseStream, *, told: bool = False) -> StreamFlows:
+    """told: whether incidents come from elsewhere, and a topic need not be read from its start."""
+    opened = stream.opened_for if told else lambda _: stream.opened()
+    return StreamFlows(opened, stream.names, stream.shown)
 
 
 class _SampledFlows:

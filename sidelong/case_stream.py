@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
 
 import polars as pl
@@ -18,6 +19,7 @@ from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.podmap import PodMaps
 from sidelong.ingest.schema import empty_flows
 from sidelong.ingest.source import Batch, Source
+from sidelong.ingest.topic_address import is_topic, topic_address
 from sidelong.models.baseline import Baseline
 from sidelong.naming import named_by
 from sidelong.recording import Recorder, Recording
@@ -28,6 +30,7 @@ from sidelong.terminal import Terminal, plural
 
 __all__ = ["CaseStream", "Replayed"]
 
+_LEAD: Final = timedelta(minutes=10)
 _LOOKED_AT: Final = 20_000  # flows by which it is judged what a source can show
 
 
@@ -71,6 +74,24 @@ class CaseStream:
     def opened(self) -> list[Source]:
         """The sources, from their beginning. Errors: as `open_inputs`."""
         return open_inputs(self.inputs, self.format, self.settings)
+
+    def opened_for(self, moment: datetime) -> list[Source]:
+        """The sources from so long before a moment that everybody is known by name by then.
+
+        Only topics can be read from the midst. Errors: as `open_inputs`.
+        """
+        topics = [one for one in self.inputs if is_topic(one)]
+        if not topics:
+            return self.opened()
+        from sidelong.ingest.topic_source import partitions_of  # Kafka's client: for topics alone
+
+        others = [one for one in self.inputs if one not in topics]
+        sources = open_inputs(others, self.format, self.settings) if others else []
+        since_ms = int((moment - _LEAD).timestamp() * 1_000)
+        for url in topics:
+            address = topic_address(url, self.settings.kafka)
+            sources += partitions_of(address, self.settings, follow=False, since_ms=since_ms)
+        return sources
 
     def names(self) -> AbstractContextManager[PodMaps | None]:
         """Who gives addresses their names. Errors: as `named_by`."""
