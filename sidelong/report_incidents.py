@@ -8,7 +8,7 @@ from typing import Any, Final
 import polars as pl
 from markupsafe import Markup, escape
 
-from sidelong.alerts.incident import Incident, Target
+from sidelong.alerts.incident import Incident, Kind, Target
 from sidelong.alerts.plain_text import harmless, plain
 from sidelong.alerts.techniques import technique
 from sidelong.ingest.schema import TCP_FLAGS
@@ -16,7 +16,7 @@ from sidelong.terminal import duration, moment
 
 __all__ = ["KINDS", "MARKS", "incident_view", "lasting", "percent", "row_view", "targets_told"]
 
-KINDS: Final[Mapping[str, str]] = {
+KINDS: Final[Mapping[Kind, str]] = {
     "scan": "Scan",
     "dns_exfiltration": "DNS exfiltration",
     "lateral_movement": "Lateral movement",

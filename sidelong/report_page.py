@@ -9,7 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from sidelong import __version__
-from sidelong.alerts.incident import Incident
+from sidelong.alerts.incident import Incident, Kind
 from sidelong.map_drawing import figure
 from sidelong.map_strangeness import RANKS
 from sidelong.models.baseline import Baseline
@@ -120,7 +120,7 @@ def _severities(heard: Sequence[Incident]) -> list[dict[str, Any]]:
     ]
 
 
-def _kinds(heard: Sequence[Incident]) -> list[tuple[str, int]]:
+def _kinds(heard: Sequence[Incident]) -> list[tuple[Kind, int]]:
     counted = Counter(one.kind for one in heard)
     return [(kind, counted[kind]) for kind in KINDS if counted[kind]]
 
