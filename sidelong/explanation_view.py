@@ -92,7 +92,13 @@ def as_text(explanation: Explanation) -> str:
     """As plain text, a hundred characters wide."""
     file = io.StringIO()
     console = Console(
-        file=file, width=_WIDTH, highlight=False, markup=False, emoji=False, color_system=None
+        file=file,
+        width=_WIDTH,
+        force_jupyter=False,  # or a kernel would show each line by itself
+        highlight=False,
+        markup=False,
+        emoji=False,
+        color_system=None,
     )
     _print(explanation, console)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
@@ -107,9 +113,10 @@ def as_html(explanation: Explanation) -> str:
         for name, value in _facts(one)
     )
     numbers = "".join(
-        f"<tr><td style='text-align:left'>{escaped(number.feature.replace('_', ' '))}</td>"
-        f"<td style='text-align:left'>{escaped(number.observed)}</td>"
-        f"<td style='text-align:left'>{escaped(number.expected)}</td>"
+        "<tr style='overflow-wrap:anywhere;vertical-align:top'>"
+        f"<td style='text-align:left'>{escaped(number.feature.replace('_', ' '))}</td>"
+        f"<td style='text-align:left'>{escaped(number.observed, _CELL)}</td>"
+        f"<td style='text-align:left'>{escaped(number.expected, _CELL)}</td>"
         f"<td style='text-align:right'>{number.nats:+,.2f}</td>"
         f"<td style='text-align:left'>{escaped(number.meaning, _LONGEST)}</td></tr>"
         for number in one.numbers

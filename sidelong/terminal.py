@@ -106,4 +106,14 @@ def _console(stream: TextIO) -> Console:
         reconfigure(errors="backslashreplace")
     # rich falls back to 80 columns in a pipe; COLUMNS and a real terminal still decide.
     width = None if stream.isatty() else _PLAIN_WIDTH
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    # Said outright, or FORCE_COLOR (CI, Jupyter's kernels) would have rich take a pipe for a
+    # terminal: tables instead of JSON, and a bar that moves.
+    return Console(
+        file=stream,
+        width=width,
+        force_terminal=stream.isatty(),
+        force_jupyter=False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )

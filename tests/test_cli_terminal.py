@@ -76,3 +76,17 @@ def test_the_table_is_chosen_by_the_output_not_by_the_messages(shop: Path) -> No
         check=False,
     )
     assert all(line.startswith("{") for line in ran.stdout.splitlines())
+
+
+def test_a_pipe_stays_a_pipe_where_colour_is_forced(shop: Path) -> None:
+    """As CI and Jupyter's kernels force it."""
+    command = [sys.executable, "-m", "sidelong", "replay", str(shop / "test.hubble.jsonl.zst")]
+    ran = subprocess.run(
+        command,
+        env={**os.environ, "FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TERM": "xterm-color"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.startswith("{")
+    assert "\x1b" not in ran.stdout + ran.stderr
