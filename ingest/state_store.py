@@ -24,6 +24,7 @@ import fsspec
 import msgspec
 
 from sidelong.errors import ConfigError, SourceError
+from sidelong.ingest.remote_files import has_folders, plain_errors, protocols
 from sidelong.ingest.state_values import DamagedState, decode, encode
 
 __all__ = ["KEPT", "Manifest", "Saved", "StateError", "StateStore"]
@@ -94,7 +95,7 @@ class StateStore:
                 f"state cannot be kept at {self._shown}: {error}",
                 hint="give a folder, or a URL such as s3://bucket/sidelong",
             ) from error
-        local = "file" in _protocols(filesystem)
+        local = "file" in protocols(filesystem)
         self._place: _Place = _Folder(Path(path)) if local else _Objects(filesystem, path)
 
     def save(self, name: str, state: Mapping[str, Any]) -> Manifest:
@@ -239,20 +240,25 @@ class _Objects:
     def names(self, folder: str) -> list[str]:
         self._filesystem.invalidate_cache()  # others write there too
         try:
-            found = self._filesystem.ls(f"{self._root}/{folder}", detail=False)
+            with plain_errors():
+                found = self._filesystem.ls(f"{self._root}/{folder}", detail=False)
         except FileNotFoundError:
             return []
         return [str(path).rpartition("/")[2] for path in found]
 
     def read(self, folder: str, name: str) -> bytes:
-        return bytes(self._filesystem.cat_file(f"{self._root}/{folder}/{name}"))
+        with plain_errors():
+            return bytes(self._filesystem.cat_file(f"{self._root}/{folder}/{name}"))
 
     def write(self, folder: str, name: str, content: bytes) -> None:
-        self._filesystem.makedirs(f"{self._root}/{folder}", exist_ok=True)
-        self._filesystem.pipe_file(f"{self._root}/{folder}/{name}", content)
+        with plain_errors():
+            if has_folders(self._filesystem):
+                self._filesystem.makedirs(f"{self._root}/{folder}", exist_ok=True)
+            self._filesystem.pipe_file(f"{self._root}/{folder}/{name}", content)
 
     def remove(self, folder: str, name: str) -> None:
-        self._filesystem.rm_file(f"{self._root}/{folder}/{name}")
+        with plain_errors():
+            self._filesystem.rm_file(f"{self._root}/{folder}/{name}")
 
 
 def _saved(content: bytes) -> Saved:
@@ -272,11 +278,6 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name) or name.strip(".") == "":
         raise ValueError(f"{name!r} is no name of a snapshot")
     return name
-
-
-def _protocols(filesystem: Any) -> tuple[str, ...]:
-    protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
 def _without_secrets(url: str) -> str:

@@ -24,6 +24,7 @@ from typing import Any, Final
 import fsspec
 
 from sidelong.errors import ConfigError, SourceError
+from sidelong.ingest.remote_files import plain_errors, protocols
 from sidelong.models.baseline import Baseline
 from sidelong.models.feedback import FILE_NAME, Feedback
 
@@ -68,7 +69,7 @@ class ModelStore:
                 hint="give a folder, or a URL such as s3://bucket/models",
             ) from error
         self._root = str(path).rstrip("/")
-        self._local = "file" in _protocols(self._fs)
+        self._local = "file" in protocols(self._fs)
 
     def latest(self) -> str | None:
         """The newest version; None before the first. Cheap: one small file is read."""
@@ -209,7 +210,8 @@ class ModelStore:
     @contextmanager
     def _reached(self, what: str) -> Iterator[None]:
         try:
-            yield
+            with plain_errors():
+                yield
         except OSError as error:
             raise SourceError(
                 f"the model store {self.shown} cannot be {what}: {error.strerror or error}",
@@ -219,8 +221,3 @@ class ModelStore:
 
 def _fingerprint(content: bytes) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _protocols(filesystem: Any) -> tuple[str, ...]:
-    protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
