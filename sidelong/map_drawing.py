@@ -21,12 +21,14 @@ __all__ = ["DRAWN", "drawing", "figure", "legend", "svg", "table", "widget"]
 DRAWN: Final = 60
 """Boxes of a drawing; more are folded."""
 
+_ARROWS: Final = 150
+_FEWER: Final = (40, 28, 18, 12)
 _LABELLED: Final = 14  # arrows up to which ordinary ones are labelled too
 _ROWS: Final = 300
 _LETTER: Final = 6.8  # the width of one on an arrow
 _BESIDE: Final = 24.0
-_FITS: Final = 20  # characters of a bold name, and some more of what stands below it
-_FITS_BELOW: Final = 26
+_FITS: Final = 17  # characters of a bold name, and some more of what stands below it
+_FITS_BELOW: Final = 22
 _ROUND: Final = ("outside", "address")
 _MARKS: Final = {"strange": "!", "denied": "\N{MULTIPLICATION SIGN}", "new": "+"}
 _LEGEND: Final = {
@@ -54,7 +56,7 @@ def figure(
     graph: Graph, title: str = "", *, most: int = DRAWN, links: dict[str, str] | None = None
 ) -> Markup:
     """The drawing in a frame, what its arrows mean, and folded away the same as a table."""
-    small = graph.bounded(most)
+    small = _readable(graph, most)
     return filled(
         "map_figure.html",
         name=f"Drawing: {title or _title(graph)}",
@@ -77,7 +79,7 @@ def drawing(
     whole: with the style in it. Of names that are longer than their box the middle is left out; the
     whole name is in what a pointer or a screen reader is told.
     """
-    graph = graph.bounded(most)
+    graph = _readable(graph, most)
     nodes = list(graph.nodes.iter_rows(named=True))
     index = {node["name"]: place for place, node in enumerate(nodes)}
     rows = list(pairs(graph).iter_rows(named=True))
@@ -140,6 +142,16 @@ def table(graph: Graph, title: str = "", most: int = _ROWS) -> Markup:
     )
 
 
+def _readable(graph: Graph, most: int) -> Graph:
+    """The graph with at most so many boxes, and fewer where there were more arrows than one sees
+    through."""
+    for boxes in (most, *(fewer for fewer in _FEWER if fewer < most)):
+        small = graph.bounded(boxes)
+        if pairs(small).height <= _ARROWS:
+            break
+    return small
+
+
 def legend(graph: Graph) -> list[dict[str, str]]:
     """What the arrows of a drawing mean, of the states that occur."""
     return [
@@ -168,7 +180,9 @@ def _box(
     node: dict[str, Any], x: float, y: float, central: bool, link: str | None
 ) -> dict[str, Any]:
     space, _, name = node["name"].rpartition("/")
-    if node["kind"] != "workload":
+    if node["kind"] == "others":
+        name, space = _folded_name(node["name"])
+    elif node["kind"] != "workload":
         space, name = "", node["name"]
     below = {"outside": "outside", "address": "address", "cluster": "Cilium", "others": "folded"}
     said = [node["name"]]
@@ -181,7 +195,7 @@ def _box(
         "y": round(y, 1),
         "width": BOX[0],
         "height": BOX[1],
-        "name": _short(name, _FITS - 2 * bool(node["incidents"]) - 2 * (node["kind"] in _ROUND)),
+        "name": _short(name, _FITS - 3 * bool(node["incidents"]) - 2 * (node["kind"] in _ROUND)),
         "round": node["kind"] in _ROUND,
         "below": _short(space or below.get(node["kind"], ""), _FITS_BELOW),
         "kind": node["kind"],
@@ -239,6 +253,15 @@ def _middle(points: Points) -> tuple[float, float]:
     """Where there is room for a label: halfway between the first two columns."""
     (x, y), (right, low) = points[:2]
     return (x + right) / 2, (y + low) / 2
+
+
+def _folded_name(name: str) -> tuple[str, str]:
+    """`and 9 others (called)` or `shop: 9 more` on two lines."""
+    if name.startswith("and "):
+        first, _, second = name.partition(" (")
+        return first, second.rstrip(")")
+    first, _, second = name.rpartition(": ")
+    return first, f"{second}, folded"
 
 
 def _short(text: str, fits: int) -> str:

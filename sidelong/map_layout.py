@@ -23,7 +23,8 @@ GAP: Final = 64.0
 """Between columns at the least: the room for arrows."""
 
 _APART: Final = 16.0
-_PASSING: Final = 10.0  # the height of an arrow that passes a column
+_PASSING: Final = 4.0  # the height of an arrow that passes a column
+_LANE: Final = 5.0  # between two of those
 _MARGIN: Final = 14.0
 _SWEEPS: Final = 12
 _PORTS: Final = 26.0  # how much of a box's side arrows may end at
@@ -178,9 +179,12 @@ def _settled(
     middle = np.zeros(len(spots))
     apart = {}
     for rows in order:
-        rooms = np.array([_room(spot, count) + _APART for spot in rows])
-        apart[id(rows)] = (rooms[1:] + rooms[:-1]) / 2
-        middle[list(rows)] = np.concatenate([[0.0], np.cumsum(apart[id(rows)])]) - rooms.sum() / 2
+        rooms = np.array([_room(spot, count) for spot in rows])
+        passing = np.array([spot >= count for spot in rows])
+        between = np.where(passing[1:] & passing[:-1], _LANE, _APART)
+        apart[id(rows)] = (rooms[1:] + rooms[:-1]) / 2 + between
+        steps = np.concatenate([[0.0], np.cumsum(apart[id(rows)])])
+        middle[list(rows)] = steps - steps[-1] / 2
     for sweep in range(_SWEEPS):
         for rows in reversed(order) if sweep % 2 else order:
             if not rows:

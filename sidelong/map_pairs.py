@@ -24,6 +24,8 @@ def pairs(graph: Graph) -> pl.DataFrame:
         .then("protocol")
         .when(pl.col("port") == 0)
         .then("dynamic/" + pl.col("protocol"))
+        .when(pl.col("protocol") == "OTHER")
+        .then(pl.col("port").cast(pl.String))
         .otherwise(pl.col("port").cast(pl.String) + "/" + pl.col("protocol"))
     )
     told = pl.col("bytes").is_not_null().any()

@@ -19,6 +19,8 @@ _BARS: Final = 120
 _WIDTH: Final = 1_200  # of a lane, in its own units; it is drawn as wide as there is room
 _HEIGHT: Final = 40
 _TICKS: Final = 5
+_TALL: Final = 40  # marks that are as tall as the lane; more are short
+_SHORT: Final = 8
 _MARGIN: Final = 0.06
 _SHORTEST: Final = timedelta(seconds=20)
 _NANO: Final = 1_000_000_000
@@ -58,7 +60,7 @@ def lanes(incidents: Sequence[Incident], timeline: pl.DataFrame) -> Markup:
             "said": f"Detected {moment(one.detected_at)}; active from {moment(one.first_seen)} to "
             f"{moment(one.last_seen)}; {_counted(timeline, one.id)}.",
             "bars": _bars(timeline.filter(pl.col("incident") == one.id), span),
-            "marks": [{"x": span.x(one.detected_at), "severity": one.severity}],
+            "marks": [{"x": span.x(one.detected_at), "severity": one.severity, "height": _HEIGHT}],
             "band": (span.x(one.first_seen), span.x(one.last_seen)),
         }
         for one in incidents
@@ -72,12 +74,16 @@ def overview(
     """One lane for the whole run, with a mark for each incident."""
     span = _Span(first, max(last, first + timedelta(seconds=1)))
     whole = timeline.filter(pl.col("incident").is_null())
+    marks = _distinct(incidents, span)
     lane = {
         "label": "All traffic",
         "said": f"{plural(int(whole['events'].sum()), 'event')} and "
         f"{plural(len(incidents), 'incident')} from {moment(first)} to {moment(last)}.",
         "bars": _bars(whole, span),
-        "marks": [{"x": x, "severity": severity} for x, severity in _distinct(incidents, span)],
+        "marks": [
+            {"x": x, "severity": severity, "height": _HEIGHT if len(marks) <= _TALL else _SHORT}
+            for x, severity in marks
+        ],
         "band": None,
     }
     return filled("report_lanes.html", **_frame(span, "events"), lanes=[lane])
