@@ -8,10 +8,10 @@ PYTHON ?= $(firstword $(foreach python,$(PYTHONS),$(shell $(python) -c '$(RECENT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stream test peers stubs lint bench bench-kafka score docs site notebook clean
+.PHONY: help demo stream test peers stubs lint bench bench-curves bench-flood bench-day bench-kafka score docs site notebook clean
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(BIN)/sidelong ## Find four real attacks in the traffic of a small shop.
 	@$(BIN)/sidelong demo
@@ -32,8 +32,18 @@ lint: $(BIN)/sidelong ## Check style, formatting and types: ruff, mypy, pyright.
 	@$(BIN)/mypy
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(BIN)/sidelong ## Measure packets/s and flows/s beside dpkt and, where installed, tshark.
+bench: $(BIN)/sidelong ## Measure every step beside its rivals; write docs/performance.md.
+	@$(BIN)/python tests/bench --profile
 	@$(BIN)/python tests/bench
+
+bench-curves: $(BIN)/sidelong ## Measure what a flow costs in clusters of 50 to 5,000 workloads.
+	@$(BIN)/python tests/bench/curves.py
+
+bench-flood: $(BIN)/sidelong ## Measure memory under a flood of a million new pairs a minute.
+	@$(BIN)/python tests/bench/flood.py
+
+bench-day: $(BIN)/sidelong ## Replay 120 million simulated flows of a day, an hour at most.
+	@$(BIN)/python tests/bench/day.py 60
 
 bench-kafka: $(BIN)/sidelong peers ## Measure the service over a real Kafka: flows/s, latency, memory.
 	@$(BIN)/python tests/bench/kafka_service.py
@@ -49,11 +59,12 @@ docs: $(BIN)/sidelong ## Write what the pages quote from the program; check ever
 	@$(BIN)/python docs/build.py
 
 site: $(BIN)/sidelong ## Build the documentation as a site that needs no network: build/site.
+	@$(BIN)/python docs/site/notebooks.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "open build/site/index.html"
 
 notebook: $(BIN)/sidelong ## Start JupyterLab on the notebooks, with the data they use.
-	@$(BIN)/jupyter lab notebooks
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
 
 clean: ## Remove what was built, .venv included.
 	rm -rf .venv .artifacts .bench .peers .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

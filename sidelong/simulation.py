@@ -8,6 +8,7 @@ same flows however they are cut into batches. See docs/simulation.md for what is
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -163,8 +164,17 @@ class Simulation:
             chance = np.random.Generator(np.random.SFC64([self._seed, 3, slot]))
             middle = (self._began + (start + end) // 2) / SECOND
             parts = traffic.drawn(start, end - start, load(middle), chance)
-            for attack in self.attacks:
-                parts += attack.exchanges(self.cluster, self.schedule, start, end)
-            flows = scribe.flows(parts, start, end)
-            if flows.height:
-                yield flows
+            for low, high in self._pieces(start, end):
+                for attack in self.attacks:
+                    parts += attack.exchanges(self.cluster, self.schedule, low, high)
+                flows = scribe.flows(parts, low, high)
+                parts = []  # what of it comes later, the scribe keeps
+                if flows.height:
+                    yield flows
+
+    def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """A slot, in as many pieces as the attacks in it need to stay small."""
+        steps = sum(attack.steps_within(start, end) for attack in self.attacks)
+        pieces = 1 + steps // _SLOT_ROWS
+        edges = [start + (end - start) * piece // pieces for piece in range(pieces + 1)]
+        return pairwise(edges)

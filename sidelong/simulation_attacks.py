@@ -84,15 +84,24 @@ class Attack:
     ) -> list[Exchanges]:
         """Those that begin at or after `start` and before `end`, in nanoseconds."""
         began = round(self.at * SECOND)
-        low = max(0, int((start - began) * self.rate // SECOND))
-        high = min(self.steps, int((end - began) * self.rate // SECOND) + 1)
-        step = np.arange(low, high)
+        step = np.arange(*self._span(start, end))
         time = began + (step * (SECOND / self.rate)).astype(np.int64)
         within = (time >= start) & (time < end)
         if not within.any():
             return []
         scene = _Scene(cluster, schedule, began)
         return [_PLANS[self.kind].made(scene, step[within], time[within])]
+
+    def steps_within(self, start: int, end: int) -> int:
+        """About how many begin between two times."""
+        low, high = self._span(start, end)
+        return max(0, high - low)
+
+    def _span(self, start: int, end: int) -> tuple[int, int]:
+        """From which step to which, one too many at either end perhaps."""
+        began = round(self.at * SECOND)
+        low = max(0, int((start - began) * self.rate // SECOND))
+        return low, min(self.steps, int((end - began) * self.rate // SECOND) + 1)
 
     def label(self, cluster: Cluster, schedule: Schedule, start: float) -> dict[str, Any]:
         """What there is to find; start: of the simulation, seconds since 1970."""

@@ -1,7 +1,7 @@
-"""A flood: one workload makes 300,000 first contacts within five minutes of event time.
+"""A flood: one workload makes first contacts at a million a minute of event time, 300,000 of them.
 
 Its author is named, the rest of the cluster is still seen, memory keeps to its bounds, and flow
-number 300,000 costs no more than the first.
+number 300,000 costs no more than the first. `make bench-flood` has five million of them.
 """
 
 import gc
@@ -24,7 +24,7 @@ from sidelong.pipeline import Pipeline
 
 CONTACTS: Final = 300_000
 BATCH: Final = 20_000
-SPAN_NS: Final = 300 * 1_000_000_000
+SPAN_NS: Final = 18 * 1_000_000_000
 AUTHOR: Final = "tools/masscan"
 ROOM_MIB: Final = 400
 

@@ -118,6 +118,11 @@ def test_an_attack_adds_flows_and_changes_no_other() -> None:
     )
 
 
+def test_a_flood_comes_in_pieces_that_fit_into_memory() -> None:
+    frames = small(hours=0.05, attacks=[Attack("flood", 60)]).frames()
+    assert max(flows.height for flows in frames) < 500_000
+
+
 @pytest.mark.parametrize("text", ["scan", "scan@", "sing@5m", "scan@5x", "scan@5m:0", "scan@5m:-1"])
 def test_what_is_no_attack_is_said(text: str) -> None:
     with pytest.raises(ConfigError):

@@ -53,8 +53,8 @@ def traffic() -> bytes:
     return build.pcap(*frames)
 
 
-def lookups() -> bytes:
-    """A pcap file of DNS queries alone, each for a name of its own."""
+def lookups(count: int = LOOKUPS) -> bytes:
+    """A pcap file of so many DNS queries, each for a name of its own."""
     frames = [
         (
             n * 20_000,
@@ -65,7 +65,7 @@ def lookups() -> bytes:
                 )
             ),
         )
-        for n in range(LOOKUPS)
+        for n in range(count)
     ]
     return build.pcap(*frames)
 

@@ -1,11 +1,11 @@
 """The service over a real Kafka, end to end: `make bench-kafka`, or
 
-    python tests/bench/kafka_service.py [throughput] [json] [latency] [--minutes N]
+    python tests/bench/kafka_service.py [throughput] [json] [latency] [soak] [--minutes N]
 
 throughput: flows/s through detect from batches. json: flows/s from a JSON object per message to
-evidence. latency: from produce to webhook, at 1,000, 5,000 and 20,000 flows/s, and the memory of
-the service with 5,000 workloads after so many minutes of it. Broker, producer and service share
-the machine's cores.
+evidence. latency: from produce to webhook, at 1,000, 5,000 and 20,000 flows/s. soak: the memory of
+the service every ten seconds, with 5,000 workloads, in 30 minutes of 5,000 flows/s (--rate, in
+flows/s, for another); only when asked for. Broker, producer and service share the machine's cores.
 """
 
 import argparse
@@ -235,9 +235,16 @@ def _rows(frame: pl.DataFrame, flags: pl.Expr, port: pl.Expr) -> pl.DataFrame:
 
 
 def latency(
-    cluster: Cluster, rate: int, minutes: float, receiver: Receiver
+    cluster: Cluster,
+    rate: int,
+    minutes: float,
+    receiver: Receiver,
+    seen: Callable[[float, float], None] = lambda _seconds, _megabytes: None,
 ) -> list[tuple[str, float, str]]:
-    """Seconds from the produce of the deciding flows to the webhook, and the memory at the end."""
+    """Seconds from the produce of the deciding flows to the webhook, and the memory meanwhile.
+
+    seen: told of it every ten seconds.
+    """
     sidelong("topics", "create", "--config", cluster.config)
     service = cluster.start()
     service.says("judges partitions")
@@ -257,6 +264,7 @@ def latency(
             sent[f"load/w{100_000 + number}"] = time.time()
         if number % 100 == 99:
             memory.append(service.resident_megabytes())
+            seen(time.monotonic() - began, memory[-1])
     ends = time.monotonic() + 30
     while not sent.keys() <= receiver.heard.keys() and time.monotonic() < ends:
         time.sleep(0.2)
@@ -272,7 +280,19 @@ def latency(
         (f"{rate:,} flows/s: not told", missing, "incidents"),
         (f"{rate:,} flows/s: memory, first and last", memory[0], "MiB"),
         ("", memory[-1], "MiB"),
+        ("its highest", max(memory), "MiB"),
     ]
+
+
+def soak(
+    cluster: Cluster, rate: int, minutes: float, receiver: Receiver
+) -> list[tuple[str, float, str]]:
+    """The memory of the service over a long time, printed as it is seen."""
+
+    def seen(seconds: float, megabytes: float) -> None:
+        print(f"{seconds:7.0f} s {megabytes:7.1f} MiB, {len(receiver.heard)} told", flush=True)
+
+    return latency(cluster, rate, minutes, receiver, seen)
 
 
 @contextmanager
@@ -311,8 +331,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", nargs="*", choices=["throughput", "json", "latency"], default=[])
-    parser.add_argument("--minutes", type=float, default=1.0, help="of latency, for each rate")
+    parser.add_argument(
+        "what", nargs="*", choices=["throughput", "json", "latency", "soak"], default=[]
+    )
+    parser.add_argument("--minutes", type=float, help="of latency, for each rate, or of soak")
+    parser.add_argument("--rate", type=int, default=5_000, help="flows/s of soak")
     options = parser.parse_args()
     what = options.what or ["throughput", "json", "latency"]
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores", flush=True)
@@ -325,7 +348,11 @@ def main() -> None:
         rows += from_json(make()) if "json" in what else []
         for rate in (1_000, 5_000, 20_000) if "latency" in what else ():
             receiver = Receiver()
-            rows += latency(make(receiver), rate, options.minutes, receiver)
+            rows += latency(make(receiver), rate, options.minutes or 1.0, receiver)
+            receiver.shutdown()
+        if "soak" in what:
+            receiver = Receiver()
+            rows += soak(make(receiver), options.rate, options.minutes or 30.0, receiver)
             receiver.shutdown()
     for name, value, unit in rows:
         print(

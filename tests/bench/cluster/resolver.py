@@ -2,6 +2,7 @@
 passes on to whoever serves them. Told by one JSON argument:
 
     cluster  {name: address}; what else ends in cluster.local does not exist
+    empty    zones in which nothing exists, such as a node's own that is a search path
     zones    {zone: address of its server}
     world    the network in which all other names have an address, three octets
 """
@@ -52,7 +53,7 @@ class Resolver(asyncio.DatagramProtocol):
         answer = dns.message.make_response(query)
         answer.flags |= dns.flags.RA
         address = self._told["cluster"].get(name)
-        if address is None and not name.endswith("cluster.local"):
+        if address is None and not name.endswith(("cluster.local", *self._told.get("empty", ()))):
             address = address_of(name, self._told["world"])
         if address is None:
             answer.set_rcode(dns.rcode.NXDOMAIN)

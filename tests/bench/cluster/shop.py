@@ -72,7 +72,7 @@ class Shop:
         }
         resolver = self.lab.pod("coredns", RESOLVER, "kube-system/coredns")
         zones = {"t.evil.example": TUNNEL, "d.evil.example": TUNNEL, "x.evil.example": DROP}
-        told = {"cluster": names, "zones": zones, "world": WORLD}
+        told = {"cluster": names, "zones": zones, "world": WORLD, "empty": SEARCH}
         self.lab.program(resolver, "resolver.py", told)
         for name in _SERVICES:
             for number in range(len(_SERVICES[name][1])):
