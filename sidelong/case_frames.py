@@ -21,6 +21,8 @@ __all__ = ["Framed", "escaped", "html_note", "html_table", "pandas_of"]
 _SHOWN: Final = 25  # rows of a table in HTML
 _PRINTED: Final = 10  # and in text
 _CELL: Final = 120  # characters
+_WORD: Final = 24  # a text of so many is not broken
+_NAMES_OF_NUMBERS: Final = ("port", "status", "row")  # no amounts: told without separators
 
 
 class Framed:
@@ -105,15 +107,15 @@ def html_table(frame: pl.DataFrame, title: str = "", note: str = "", most: int =
     heads = "".join(
         f"<th scope='col'>{escaped(name.replace('_', ' '))}</th>" for name in frame.columns
     )
-    numeric = [dtype.is_numeric() for dtype in frame.dtypes]
+    shown = frame.head(most).with_columns(
+        pl.col(name).cast(pl.String) for name in frame.columns if name.endswith(_NAMES_OF_NUMBERS)
+    )
+    sides = ["right" if dtype.is_numeric() else "left" for dtype in frame.dtypes]
     rows = "".join(
         "<tr>"
-        + "".join(
-            f"<td style='text-align:{'right' if right else 'left'}'>{escaped(value)}</td>"
-            for value, right in zip(row, numeric, strict=True)
-        )
+        + "".join(_cell(escaped(value), side) for value, side in zip(row, sides, strict=True))
         + "</tr>"
-        for row in frame.head(most).iter_rows()
+        for row in shown.iter_rows()
     )
     more = f"{most} of {frame.height:,} rows; all are in .frame" if frame.height > most else ""
     caption = (
@@ -123,7 +125,14 @@ def html_table(frame: pl.DataFrame, title: str = "", note: str = "", most: int =
     )
     table = f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     body = table if frame.height else f"<p><b>{escaped(title, 500)}</b></p>"
-    return f"<div class='sidelong'>{body}{html_note(more)}{html_note(note)}</div>"
+    label = escaped(title, 500) or "table"
+    scrolls = f"style='overflow-x:auto' tabindex='0' role='region' aria-label='{label}'"
+    return f"<div class='sidelong' {scrolls}>{body}{html_note(more)}{html_note(note)}</div>"
+
+
+def _cell(text: str, side: str) -> str:
+    wrap = "white-space:nowrap" if len(text) <= _WORD else "overflow-wrap:anywhere;min-width:16em"
+    return f"<td style='text-align:{side};vertical-align:top;{wrap}'>{text}</td>"
 
 
 def html_note(note: str) -> str:

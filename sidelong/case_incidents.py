@@ -41,7 +41,7 @@ INCIDENT_SCHEMA: Final = schema_of(
 )
 """A row is an incident in its last state; policy: whether one is suggested."""
 
-_SHOWN: Final = ("id", "detected_at", "severity", "kind", "actor", "objects", "summary")
+_SHOWN: Final = ("id", "detected_at", "severity", "kind", "actor", "summary")
 
 
 class Incidents(Sequence[Incident]):

@@ -117,7 +117,8 @@ def as_html(explanation: Explanation) -> str:
         f"<td style='text-align:left'>{escaped(number.feature.replace('_', ' '))}</td>"
         f"<td style='text-align:left'>{escaped(number.observed, _CELL)}</td>"
         f"<td style='text-align:left'>{escaped(number.expected, _CELL)}</td>"
-        f"<td style='text-align:right'>{number.nats:+,.2f}</td>"
+        f"<td style='text-align:right;white-space:nowrap'>"
+        f"{f'{number.nats:+,.2f}' if number.nats else ''}</td>"
         f"<td style='text-align:left'>{escaped(number.meaning, _LONGEST)}</td></tr>"
         for number in one.numbers
     )
