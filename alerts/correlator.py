@@ -125,7 +125,9 @@ class Correlator:
                 self._open.keys() - set(closing), key=lambda k: (self._open[k].totals.last_ns, k)
             )
             closing += rest[:excess]
-        closed = [self._open.pop(key).tell("closed") for key in closing]
+        over = [self._open.pop(key) for key in closing]
+        closed = [incident.tell("closed") for incident in over]
+        self._ledger.forget({group for incident in over for group in incident.totals.groups})
         for part in self._parts.values():
             part.tidy(now_ns)
         return closed

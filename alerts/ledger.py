@@ -1,5 +1,6 @@
 """The ledger: evidence that is no incident yet, kept so that an incident can tell why."""
 
+from collections.abc import Collection
 from typing import Any, Final, TypeAlias
 
 import polars as pl
@@ -54,6 +55,11 @@ class Ledger:
         rows = self._rows.filter(ours).vstack(fresh.filter(ours))
         last = rows.group_by("group").agg(pl.col("level").last())
         return int(last["level"].max() or 0)  # type: ignore[arg-type]
+
+    def forget(self, groups: Collection[int]) -> None:
+        """Drop what was told in incidents that are over: what comes next begins anew."""
+        if groups and not self._rows.is_empty():
+            self._rows = self._rows.filter(~pl.col("group").is_in(list(groups)))
 
     def tidy(self, now_ns: int) -> None:
         """Drop at an event-time tick what no sum stands on any more."""

@@ -125,6 +125,21 @@ def test_a_second_wave_after_the_close_is_another_incident() -> None:
     assert second.counts["contacts"] == 5  # the count begins anew
 
 
+def test_a_second_wave_after_the_close_counts_its_own_contacts_only() -> None:
+    waves = [
+        line
+        for start in (0, 2_000, 4_000)
+        for n in range(6)
+        for line in (
+            f"{start + n}s a/x -> b/y:{start + n + 1} SYN",
+            f"{start + n}.1s a/x <- b/y:{start + n + 1} RST",
+        )
+    ]
+    closed = [one for one in incidents(flows(*waves)) if one.status == "closed"]
+    assert [one.counts["contacts"] for one in closed] == [6, 6, 6]
+    assert [round((one.first_seen - START).total_seconds()) for one in closed] == [0, 2_000, 4_000]
+
+
 def test_a_second_wave_before_the_close_is_the_same_incident() -> None:
     waves = refusals(6) + refusals(6, start=SILENCE - 60, first=100)
     assert len(opened(waves)) == 1
