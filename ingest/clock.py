@@ -91,10 +91,10 @@ class Clock:
             return []
         after = self._advance(flows["time"].to_physical())
         before = np.concatenate([[self._clock if self._rows else after[0]], after[:-1]])
-        stamped = flows.with_columns(
-            pl.int_range(self._rows, self._rows + len(flows), dtype=pl.UInt64).alias("row"),
-            pl.Series("clock", after).cast(CLOCK_COLUMNS["clock"]),
-            pl.Series("clock_before", before).cast(CLOCK_COLUMNS["clock_before"]),
+        rows = np.arange(self._rows, self._rows + len(flows), dtype=np.uint64)
+        columns = zip(CLOCK_COLUMNS.items(), (rows, after, before), strict=True)
+        stamped = flows.hstack(
+            [pl.Series(name, values).cast(dtype) for (name, dtype), values in columns]
         )
         passed = self._passed(before, after)
         self._rows += len(flows)

@@ -22,31 +22,31 @@ that went to anybody second, since that end may ask where nothing is seen.
 without one.
 """
 
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Final, TypedDict
 
+import numpy as np
 import polars as pl
 from publicsuffixlist import PublicSuffixList
 
-from sidelong.ingest.addresses import external_network, has_one_owner
-from sidelong.ingest.keys import Keys, hash_column, mix, with_keys
-from sidelong.ingest.memory import Memory, MemoryState
+from sidelong.ingest.addresses import external_network
+from sidelong.ingest.ends import Ends, Kinds, Mask
+from sidelong.ingest.keys import Keys, hash_strings, mix, with_keys
+from sidelong.ingest.memory import Facts, Memory, MemoryState, is_among, unknown
 from sidelong.ingest.podmap import PodMaps
-from sidelong.ingest.schema import schema_of
-from sidelong.ingest.workloads import strip_pod_hash
+from sidelong.ingest.table import Column
 
 __all__ = ["Identities", "IdentityState", "registered_domain"]
 
 _HOUR: Final = 3600 * 1_000_000_000
-_VAGUE: Final = r"^reserved:(?:world(?:-ipv[46])?|unknown)$"
-_PASSING: Final = r"^(?:ip|world):"  # says nothing that the address does not say again
 _HOST_NAME: Final = r"^[a-z0-9_-]+(?:\.[a-z0-9_-]+)+$"  # so that it cannot pass for a workload
 _SERVICES: Final = ".svc.cluster.local"
-_SPIFFE: Final = r"^spiffe://[^/]+/ns/([^/]+)/sa/([^/]+)$"
 
-_NO_FACTS: Final = schema_of(
-    {"row": pl.Int64, "clock": pl.Int64, "key": pl.UInt64, "name": pl.String}
-).to_frame()
+_NO_ANSWERS: Final = Facts(
+    np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, object)
+)
+_ANSWERS: Final = pl.col("dns_answers").list.len().fill_null(0)
 
 
 class IdentityState(TypedDict):
@@ -67,9 +67,10 @@ class Identities:
 
     def __init__(self, pods: PodMaps | None = None) -> None:
         self._maps: Final = pods
-        self._pods: Final = Memory(["name"], capacity=200_000, within_ns=24 * _HOUR)
-        self._addresses: Final = Memory(["name"], capacity=200_000, within_ns=_HOUR)
-        self._domains: Final = Memory(["name"], capacity=400_000, within_ns=24 * _HOUR)
+        self._kinds: Final = Kinds()
+        self._pods: Final = Memory(capacity=200_000, within_ns=24 * _HOUR)
+        self._addresses: Final = Memory(capacity=200_000, within_ns=_HOUR)
+        self._domains: Final = Memory(capacity=400_000, within_ns=24 * _HOUR)
 
     @property
     def evicted(self) -> int:
@@ -80,22 +81,16 @@ class Identities:
         """The flows with `src`, `dst`, `src_pod` and `dst_pod` filled as far as they can be.
 
         Takes `FLOW_SCHEMA` with the columns of `Clock.cut`. Only an end without address, pod and
-        principal stays without a name.
+        principal stays without a name. Adds `src_key` and `dst_key`, as `hash_columns` takes up.
         """
         if "src_ip_key" not in flows.columns:
             flows = with_keys(flows, ("src_ip", "dst_ip"))
-        both = [_ends(flows, "src", "dst"), _ends(flows, "dst", "src")]
-        ends = pl.concat(both).with_row_index("end")
-        ends = self._from_map(ends)
-        ends = self._from_pod(ends)
-        ends = self._from_address(ends)
-        ends = self._from_outside(ends, _answers(flows))
-        name = pl.coalesce("name", "vague")
-        src, dst = ends[: len(flows)], ends[len(flows) :]
-        return flows.with_columns(
-            *src.select(name.alias("src"), pl.col("shown_pod").alias("src_pod")),
-            *dst.select(name.alias("dst"), pl.col("shown_pod").alias("dst_pod")),
-        )
+        ends = Ends(flows, self._kinds)
+        self._from_map(ends)
+        self._from_pod(ends)
+        self._from_address(ends)
+        self._from_outside(ends, _answers(flows))
+        return ends.written()
 
     def tidy(self, now_ns: int) -> None:
         """Forget what is too old, then the oldest beyond capacity."""
@@ -116,139 +111,141 @@ class Identities:
         self._addresses.restore(state["addresses"])
         self._domains.restore(state["domains"])
 
-    def _from_map(self, ends: pl.DataFrame) -> pl.DataFrame:
+    def _from_map(self, ends: Ends) -> None:
         """Ends that the source left open named by the pod map, and all shown as its pods."""
         if self._maps is None:
-            return ends.with_columns(shown_pod="pod")
+            return
         pods = self._maps.current()
-        held, by_pod = pods.holders(ends), pods.names(ends["pod"])
-        return ends.with_columns(
-            name=pl.coalesce("name", by_pod, held["name"]),
-            shown_pod=pl.coalesce("pod", held["pod"]),
-        )
+        changing = pods.changing(*ends.span)
+        if len(changing):
+            ends.tell_apart(is_among(ends.kinds["ip_key"], hash_strings(changing)))
+        kinds = ends.kinds
+        asked = pl.DataFrame(
+            {name: pl.Series(kinds[name].tolist(), dtype=pl.String) for name in ("ip", "pod")}
+        ).with_columns(time=ends.times)
+        held = pods.holders(asked)
+        of_pod, of_ip = _texts(pods.names(asked["pod"])), _texts(held["name"])
+        ends.name(ends.open, np.where(unknown(of_pod), of_ip, of_pod)[ends.open])
+        ends.shown = np.where(kinds["has_pod"], kinds["pod"], _texts(held["pod"]))
 
-    def _from_pod(self, ends: pl.DataFrame) -> pl.DataFrame:
+    def _from_pod(self, ends: Ends) -> None:
         """Ends named by what other records said of their pod, else by its name alone."""
-        of_pods = ends.drop_nulls("pod")
-        if of_pods.is_empty():
-            return ends
-        of_pods = of_pods.with_columns(key=hash_column(of_pods["pod"]))
-        asked = of_pods.filter(pl.col("name").is_null())
-        known = self._pods.recall(asked, of_pods.filter("firm"))["name"]
-        named = asked.select("end", name=pl.coalesce(known, strip_pod_hash(pl.col("pod"))))
-        return _fill(ends, named)
-
-    def _from_address(self, ends: pl.DataFrame) -> pl.DataFrame:
-        """Ends without a pod named by what was last seen at their address."""
-        shows_owner = pl.col("firm") | pl.col("pod").is_not_null()
-        told = ends.filter(has_one_owner(pl.col("ip")), pl.col("name").is_null() | shows_owner)
-        if told.is_empty():
-            return ends
-        told = told.rename({"ip_key": "key"})
-        asked = told.filter(pl.col("name").is_null())
-        known = self._addresses.recall(asked, told.filter(shows_owner))["name"]
-        return _fill(ends, asked.select("end", name=known))
-
-    def _from_outside(self, ends: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
-        """Ends still open named by their address itself."""
-        still_open = ends.filter(pl.col("name").is_null() & pl.col("ip").is_not_null())
-        if still_open.is_empty() and answers.is_empty():
-            return ends
-        addresses = still_open.select("ip").unique()
-        addresses = addresses.with_columns(network=external_network(addresses["ip"]))
-        still_open = still_open.join(addresses, on="ip", how="left", maintain_order="left")
-        asked = still_open.drop_nulls("network")
-        keys = asked["ip_key"].to_numpy()
-        own, anybodys = _by_client(asked["peer_ip_key"].to_numpy(), keys), pl.Series(keys)
-        told = self._domains.recall(
-            pl.concat([asked.with_columns(key=own), asked.with_columns(key=anybodys)]), answers
-        )["name"]
-        domain = pl.select(pl.coalesce(told[: len(asked)], told[len(asked) :])).to_series()
-        named = still_open.select(
-            "end",
-            name=pl.coalesce(
-                pl.format("world:{}", pl.col("network")), pl.format("ip:{}", pl.col("ip"))
-            ),
+        if not ends.kinds["has_pod"].any():
+            return
+        self._from_others(
+            self._pods,
+            ends,
+            "pod",
+            asks=lambda kinds: kinds["has_pod"],
+            states=lambda kinds: kinds["firm"] & kinds["has_pod"],
         )
-        return _fill(_fill(ends, asked.select("end", name=domain)), named)
+        left = ends.open & ends.kinds["has_pod"]
+        ends.name(left, ends.kinds["pod_name"][left])
+
+    def _from_address(self, ends: Ends) -> None:
+        """Ends without a pod named by what was last seen at their address."""
+        self._from_others(
+            self._addresses,
+            ends,
+            "ip",
+            asks=lambda kinds: kinds["owned"],
+            states=lambda kinds: kinds["owned"] & (kinds["firm"] | kinds["has_pod"]),
+        )
+
+    def _from_others(
+        self,
+        memory: Memory,
+        ends: Ends,
+        column: str,
+        asks: Callable[[dict[str, Column]], Mask],
+        states: Callable[[dict[str, Column]], Mask],
+    ) -> None:
+        """Open ends that ask named by the last that stated something under the same key."""
+        asking, key = ends.open & asks(ends.kinds), f"{column}_key"
+        if asking.any():
+            keys = ends.kinds[key]
+            first, last = ends.clock[ends.first], ends.clock[ends.last]
+            moving = is_among(keys, keys[states(ends.kinds)]) | memory.ages(keys, first, last)
+            moving &= asking
+            facts = None
+            if moving.any():
+                facts = ends.statements(states(ends.kinds) & is_among(keys, keys[moving]), column)
+                ends.tell_apart(moving)
+                asking = ends.open & asks(ends.kinds)
+            rows = ends.last[asking]
+            known = memory.recall(ends.kinds[key][asking], rows, ends.clock[rows], facts)
+            ends.name(asking, known)
+        memory.learn(ends.stated(states(ends.kinds), column))
+
+    def _from_outside(self, ends: Ends, answers: Facts) -> None:
+        """Ends still open named by their address itself."""
+        if len(self._domains) or len(answers.keys):
+            self._from_answers(ends, answers)
+        left = ends.open & ends.kinds["has_ip"]
+        ends.name(left, ends.kinds["ip_name"][left])
+        self._domains.learn(answers)
+
+    def _from_answers(self, ends: Ends, answers: Facts) -> None:
+        """Ends outside named by what DNS answers said of their address: to the other end, if they
+        did, else to anybody."""
+        asking = ends.open & ends.kinds["external"]
+        if not asking.any():
+            return
+        ends.tell_apart(asking, by_peer=True)
+        first, last = ends.clock[ends.first], ends.clock[ends.last]
+        moving = np.zeros(len(first), np.bool_)
+        for keys in _by_whom(ends):
+            moving |= is_among(keys, answers.keys) | self._domains.ages(keys, first, last)
+        moving &= ends.open & ends.kinds["external"]
+        if moving.any():
+            ends.tell_apart(moving)
+        asking = ends.open & ends.kinds["external"]
+        rows = ends.last[asking]
+        own, anybodys = (
+            self._domains.recall(keys[asking], rows, ends.clock[rows], answers)
+            for keys in _by_whom(ends)
+        )
+        ends.name(asking, np.where(unknown(own), anybodys, own))
 
 
-def _ends(flows: pl.DataFrame, side: str, other: str) -> pl.DataFrame:
-    """One end of each flow, named as far as the row itself does.
-
-    Beside the row, its times, `ip` with its key, that of the other end and `pod` stand `name`;
-    `vague`, what the source said when that was next to nothing; `firm`, whether the name is worth
-    telling to other rows.
-    """
-    return flows.select_seq(_of_end(side, other)).with_columns(_FIRM)
+def _by_whom(ends: Ends) -> tuple[Keys, Keys]:
+    """The keys of what an address stands for to the other end, and to anybody."""
+    return mix(ends.peers, ends.kinds["ip_key"]), ends.kinds["ip_key"]
 
 
-@cache
-def _of_end(side: str, other: str) -> list[pl.Expr]:
-    given, principal = pl.col(side), pl.col(f"{side}_principal")
-    vague = given.str.contains(_VAGUE)
-    spiffe = pl.when(principal.str.contains(_SPIFFE)).then(
-        principal.str.replace(_SPIFFE, "${1}/${2}")
-    )
-    return [
-        pl.col("row").cast(pl.Int64),
-        pl.col("clock").to_physical(),
-        pl.coalesce("time", "clock").alias("time"),
-        pl.col(f"{side}_ip").alias("ip"),
-        pl.col(f"{side}_ip_key").alias("ip_key"),
-        pl.col(f"{other}_ip_key").alias("peer_ip_key"),
-        pl.col(f"{side}_pod").alias("pod"),
-        pl.coalesce(pl.when(~vague).then(given), spiffe).alias("name"),
-        pl.when(vague).then(given).alias("vague"),
-    ]
+def _texts(column: pl.Series) -> Column:
+    """The texts of a column; None where there is none."""
+    return column.to_numpy().astype(object)
 
 
-_FIRM: Final = (~pl.col("name").str.contains(_PASSING).fill_null(True)).alias("firm")
-
-
-def _fill(ends: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """The ends with the names in `named` (end, name) where they have none."""
-    if named.is_empty():
-        return ends
-    names = ends.select("end").join(named, on="end", how="left", maintain_order="left")["name"]
-    return ends.with_columns(name=pl.coalesce("name", names))
-
-
-def _answers(flows: pl.DataFrame) -> pl.DataFrame:
+def _answers(flows: pl.DataFrame) -> Facts:
     """What DNS answers in these rows say of outside addresses.
 
     Facts by address, and by address and client: the one to whom the answer went.
     """
-    answered = flows["dns_answers"].list.len().fill_null(0) > 0
-    if not answered.any():
-        return _NO_FACTS
-    client = pl.col("dst_ip_key").alias("client")
-    told = (
-        flows.select("row", "clock", client, "dns_name", ip="dns_answers")
-        .filter(answered, pl.col("dns_name").str.contains(_HOST_NAME))
-        .explode("ip")
-        .drop_nulls("ip")
-    )
-    outside = told["ip"].unique()
-    outside = outside.filter(external_network(outside).is_not_null())
-    if outside.is_empty():
-        return _NO_FACTS
-    told = told.filter(pl.col("ip").is_in(outside.implode()))
-    names = told["dns_name"].unique()
-    domains = pl.Series([_peer_domain(name) for name in names], dtype=pl.String)
-    facts = told.select(
-        pl.col("row").cast(pl.Int64),
-        pl.col("clock").to_physical(),
-        pl.Series("key", hash_column(told["ip"]), dtype=pl.UInt64),
-        name=pl.col("dns_name").replace_strict(names, domains, return_dtype=pl.String),
-    )
-    own = _by_client(told["client"].to_numpy(), facts["key"].to_numpy())
-    return pl.concat([facts, facts.with_columns(key=own)])
-
-
-def _by_client(clients: Keys, addresses: Keys) -> pl.Series:
-    """The key under which it is known what an address stands for to a client."""
-    return pl.Series(mix(clients, addresses), dtype=pl.UInt64)
+    if flows["dns_answers"].null_count() == flows.height:
+        return _NO_ANSWERS
+    count = flows.select_seq(_ANSWERS).to_series().to_numpy()
+    rows = np.repeat(np.arange(flows.height), count)
+    if not len(rows):
+        return _NO_ANSWERS
+    told = flows.select("dns_answers", "dns_name").filter(pl.Series(count > 0))
+    ip = told["dns_answers"].explode()
+    outside = external_network(ip).is_not_null().to_numpy()
+    if not outside.any():
+        return _NO_ANSWERS
+    rows, ip = rows[outside], ip.filter(pl.Series(outside))
+    names = flows["dns_name"][rows]
+    host = names.str.contains(_HOST_NAME).fill_null(False)
+    rows, ip, names = rows[host.to_numpy()], ip.filter(host), names.filter(host)
+    distinct = names.unique()
+    domains = pl.Series([_peer_domain(name) for name in distinct], dtype=pl.String)
+    domain = names.replace_strict(distinct, domains, return_dtype=pl.String).to_numpy()
+    clock = flows["clock"].to_physical().to_numpy()[rows]
+    keys = hash_strings(ip)
+    own = mix(flows["dst_ip_key"].to_numpy()[rows], keys)
+    both = ([keys, own], [rows, rows], [clock, clock], [domain, domain])
+    return Facts(*(np.concatenate(parts) for parts in both))
 
 
 def _peer_domain(name: str) -> str:

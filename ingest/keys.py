@@ -28,8 +28,10 @@ __all__ = [
     "column_keys",
     "hash_column",
     "hash_columns",
+    "hash_rows",
     "hash_strings",
     "mix",
+    "numbered",
     "with_keys",
 ]
 
@@ -38,6 +40,7 @@ Keys: TypeAlias = NDArray[np.uint64]
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _BLOCK: Final = 256
 _FEW: Final = 1_024  # rows for which looking for repetitions is not worth it
+_EXACT: Final = (pl.UInt8, pl.UInt16, pl.UInt32)  # which floating numbers hold
 _CHUNK_BYTES: Final = 1 << 18  # a chunk's temporaries stay in the second-level cache
 
 
@@ -74,14 +77,17 @@ def hash_strings(values: pl.Series | Sequence[str | None]) -> Keys:
     """
     column = values if isinstance(values, pl.Series) else pl.Series(values, dtype=pl.String)
     column = column.cast(pl.String)
-    if len(column) < _FEW and not column.null_count():
+    if len(column) < _FEW:
         # So few are not worth the two steps that polars needs to lay them end to end.
-        texts = column.to_list()
+        told = column.to_list()
+        texts = [text or "" for text in told]
         joined = "".join(texts)
         if joined.isascii():
             lengths = np.fromiter(map(len, texts), np.int64, len(texts))
             few = _tabulate(np.frombuffer(joined.encode(), np.uint8), lengths)
-            return _finalise(few + (lengths + 1).astype(np.uint64) * _GOLDEN)
+            few = _finalise(few + (lengths + 1).astype(np.uint64) * _GOLDEN)
+            few[[text is None for text in told]] = NULL_KEY
+            return few
     lengths = column.str.len_bytes().to_numpy()
     nulls = np.isnan(lengths) if column.null_count() else None
     lengths = (lengths if nulls is None else np.where(nulls, 0, lengths)).astype(np.int64)
@@ -140,6 +146,11 @@ def hash_columns(frame: pl.DataFrame, names: Sequence[str]) -> Keys:
     return mix(*(column_keys(frame, name) for name in names))
 
 
+def hash_rows(frame: pl.DataFrame, names: Sequence[str], rows: NDArray[np.int64]) -> Keys:
+    """`hash_columns` of some rows of the frame. Returns uint64 of shape (len(rows),)."""
+    return mix(*(column_keys(frame, name)[rows] for name in names))
+
+
 def column_keys(frame: pl.DataFrame, name: str) -> Keys:
     """One key for each row, of one column; taken from `NAME_key` where the frame has that."""
     known = f"{name}_key"
@@ -165,6 +176,12 @@ def hash_column(column: pl.Series) -> Keys:
     if dtype == pl.String or isinstance(dtype, pl.Categorical):
         return hash_strings(column) if len(column) < _FEW else _hash_repeated(column)
     if dtype == pl.Boolean or dtype.is_integer() or dtype.is_temporal():
+        if column.null_count() and dtype in _EXACT:
+            numbers = column.to_numpy()  # floating, and NaN where there is none
+            nulls = np.isnan(numbers)
+            keys_of = _finalise(np.where(nulls, 0, numbers).astype(np.uint64) + _GOLDEN)
+            keys_of[nulls] = NULL_KEY
+            return keys_of
         physical = column.cast(pl.Int64) if dtype.is_temporal() else column
         full = physical.fill_null(strategy="zero") if column.null_count() else physical
         numbers = full.to_numpy()
@@ -176,16 +193,23 @@ def hash_column(column: pl.Series) -> Keys:
     raise TypeError(f"column {column.name!r} is {dtype}, which has no stable key")
 
 
+def numbered(column: pl.Series) -> tuple[NDArray[np.int64], pl.Series]:
+    """A column of texts by number: that of each row's text, and the texts with a null at the end.
+
+    A null has the number -1.
+    """
+    codes = column.cast(pl.String).cast(pl.Categorical(pl.Categories.random())).to_physical()
+    if column.null_count():
+        codes = codes.cast(pl.Int64).fill_null(-1)
+    numbers = codes.to_numpy().astype(np.int64)
+    example = np.empty(int(numbers.max(initial=-1)) + 2, np.int64)
+    example[numbers] = np.arange(len(numbers))
+    return numbers, column.gather(example[:-1]).extend_constant(None, 1)
+
+
 def _hash_repeated(column: pl.Series) -> Keys:
     """`hash_strings` of a long column, of which each distinct string is hashed once."""
-    numbered = column.cast(pl.String).cast(pl.Categorical(pl.Categories.random())).to_physical()
-    codes = (numbered.cast(pl.Int64).fill_null(-1) if column.null_count() else numbered).to_numpy()
-    distinct = int(codes.max()) + 1
-    if distinct * 2 > len(column):
+    numbers, texts = numbered(column)
+    if len(texts) * 2 > len(column):
         return hash_strings(column)
-    example = np.empty(distinct + 1, np.int64)  # the last for code -1
-    example[codes] = np.arange(len(codes))
-    # Where there is no null, nothing has code -1, and any row may be the example.
-    example[-1] = example[-1] if column.null_count() else 0
-    of_codes: Keys = hash_strings(column.gather(example))[codes]
-    return of_codes
+    return hash_strings(texts)[numbers]

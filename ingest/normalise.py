@@ -32,7 +32,7 @@ client of a DNS row only passes on what another asked of it."""
 _DECIDED: Final = {"reply", "verdict", "denied"}  # by one of the steps, or asked for by one only
 
 # What several steps compare rows by is hashed once for all of them.
-_KEYED: Final = tuple(sorted({*TWIN_KEY, *EVENT_KEY} - _DECIDED))
+_KEYED: Final = tuple(sorted({*TWIN_KEY, *EVENT_KEY, "origin"} - _DECIDED))
 
 
 class NormaliserState(TypedDict):
@@ -81,7 +81,7 @@ class Normaliser:
         """
         named = self._identities.attach(with_keys(flows, _KEYED))
         single = self._observers.single(self._twins.drop(self._orientation.orient(named)))
-        return self._resolvers.mark(single).select(NORMAL_SCHEMA.names())
+        return self._resolvers.mark(single)[NORMAL_SCHEMA.names()]
 
     def tidy(self, now_ns: int) -> None:
         """Let state expire, and evict what is beyond capacity; `now_ns` is a tick of the clock."""

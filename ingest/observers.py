@@ -18,7 +18,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import DTypeLike, NDArray
 
-from sidelong.ingest.keys import Keys, hash_column, hash_columns, mix
+from sidelong.ingest.groups import Groups
+from sidelong.ingest.keys import Keys, column_keys, hash_rows, mix
+from sidelong.ingest.memory import Integers
 from sidelong.ingest.schema import TCP_FLAGS
 from sidelong.ingest.table import Table, TableState
 
@@ -75,18 +77,25 @@ class Observers:
 
         Takes `FLOW_SCHEMA` with the columns of `Clock.cut`, oriented.
         """
-        rows = flows.with_columns(
-            denied=(pl.col("verdict") == "DROPPED").fill_null(False)
-        ).with_row_index("at")
-        rows = rows.filter(_comparable())
-        if rows.is_empty():
+        denied, comparable, volumes, principals = flows.select_seq(_ROW)
+        at = np.flatnonzero(comparable.to_numpy())
+        if not len(at):
             return flows
-        keys = hash_columns(rows, EVENT_KEY)
-        news = self._news(keys, mix(keys, hash_column(rows["origin"])), rows)
+        keys = hash_rows(flows.hstack([denied]), EVENT_KEY, at)
+        shown = {
+            "events": np.ones(len(at), np.bool_),
+            "volumes": volumes.to_numpy()[at],
+            "principals": principals.to_numpy()[at],
+        }
+        news = self._news(
+            keys,
+            column_keys(flows, "origin")[at],
+            flows["clock"].to_physical().to_numpy()[at],
+            shown,
+        )
         if news["events"].all():
             return flows
         stays = np.ones(len(flows), np.bool_)
-        at = rows["at"].to_numpy()
         stays[at] = news["events"] | news["volumes"] | news["principals"]
         told = {name: np.ones(len(flows), np.bool_) for name in _FACETS}
         for name in _FACETS:
@@ -115,83 +124,86 @@ class Observers:
         self._told.restore(state["told"])
         self._by_observer.restore(state["by_observer"])
 
-    def _news(self, keys: Keys, own: Keys, rows: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:
-        """For each facet, whether a row tells more of it than anybody before."""
-        has = rows.select(
-            events=pl.lit(True),
-            volumes=(pl.col("bytes") > 0).fill_null(False),
-            principals=pl.any_horizontal(pl.col(_OF_PRINCIPALS[:2]).is_not_null()),
-        )
-        clock = rows["clock"].to_physical().to_numpy()
-        anybody = _Groups(keys)
-        observer = _Groups(own) if rows["origin"].n_unique() > 1 else anybody
-        told = self._told.find(keys[anybody.first])
-        by_observer = self._by_observer.find(own[observer.first])
+    def _news(
+        self, keys: Keys, origins: Keys, clock: Integers, shown: dict[str, NDArray[np.bool_]]
+    ) -> dict[str, NDArray[np.bool_]]:
+        """For each facet, whether a row tells more of it than anybody before.
+
+        shown: which rows tell anything of it.
+        """
+        own = mix(keys, origins)
+        anybody = Groups(keys)
+        alone = (origins == origins[0]).all()
+        observer = anybody if alone else Groups(own)
+        told_at = self._told.find(keys[anybody.first])
+        own_at = self._by_observer.find(own[observer.first])
+        ends = observer.last
         news: dict[str, NDArray[np.bool_]] = {}
-        most: dict[str, NDArray[np.int64]] = {}
-        counts: dict[str, NDArray[np.int64]] = {}
+        most: dict[str, Integers] = {}
+        counts: dict[str, Integers] = {}
         for name in _FACETS:
-            told_before = self._told.get(name, told, 0)
-            own_before = self._by_observer.get(name, by_observer, 0)
-            shown = has[name].to_numpy()
-            if not shown.any():
-                news[name], most[name], counts[name] = shown, told_before, own_before
+            told_before = self._told.get(name, told_at, 0)
+            own_before = self._by_observer.get(name, own_at, 0)
+            tells = shown[name]
+            if not tells.any():
+                news[name], most[name], counts[name] = tells, told_before, own_before
                 continue
-            count = observer.counted(shown, own_before)
-            before, most[name] = anybody.most(count, told_before)
-            news[name] = shown & (count > before)
-            counts[name] = count[observer.last]
-        self._told.put(keys[anybody.first], seen=clock[anybody.last], **most)
-        self._by_observer.put(own[observer.first], seen=clock[observer.last], **counts)
+            count = _counted(observer, tells, own_before)
+            if alone:  # who counts alone has never counted more than now
+                before = np.maximum(told_before[anybody.of], count - tells)
+                most[name] = np.maximum(told_before, count[ends])
+            else:
+                before, most[name] = _most(anybody, count, told_before)
+            news[name] = tells & (count > before)
+            counts[name] = count[ends]
+        self._told.put(keys[anybody.first], told_at, seen=clock[anybody.last], **most)
+        self._by_observer.put(own[observer.first], own_at, seen=clock[ends], **counts)
         return news
 
 
-class _Groups:
-    """Rows by key: `order` sorts them, `group` numbers their keys in that order.
-
-    first, last: the rows in which each key comes first and last.
-    """
-
-    def __init__(self, keys: Keys) -> None:
-        self.order = np.argsort(keys, kind="stable")
-        new = np.diff(keys[self.order], prepend=keys[self.order[:1]]) != 0
-        self.group = np.cumsum(new)
-        starts = np.flatnonzero(np.concatenate([[True], new[1:]]))
-        self._starts = starts
-        self.first = self.order[starts]
-        self.last = self.order[np.append(starts[1:], len(keys)) - 1]
-
-    def counted(self, shown: NDArray[np.bool_], before: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many rows of its key were shown up to each row, `before` by key included."""
-        total = np.cumsum(shown[self.order])
-        base = total[self._starts] - shown[self.first] - before
-        count = np.empty(len(shown), np.int64)
-        count[self.order] = total - base[self.group]
-        return count
-
-    def most(
-        self, count: NDArray[np.int64], before: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The greatest count of its key before each row, and that of each key in the end."""
-        # A running maximum of all, in which each key is lifted above the one before it.
-        lift = self.group * _GROUP
-        floor = before[self.group] + lift
-        after = np.maximum.accumulate(np.maximum(count[self.order] + lift, floor))
-        just_before = np.empty(len(count), np.int64)
-        just_before[self.order] = np.maximum(np.concatenate([[0], after[:-1]]), floor) - lift
-        ends = np.append(self._starts[1:], len(count)) - 1
-        return just_before, after[ends] - lift[ends]
+def _counted(groups: Groups, shown: NDArray[np.bool_], before: Integers) -> Integers:
+    """How many rows of its key were shown up to each row, `before` by key included."""
+    if len(groups) == len(shown):
+        return before[groups.of] + shown
+    order = groups.order
+    group = groups.of[order]
+    total = np.cumsum(shown[order])
+    starts = np.searchsorted(group, np.arange(len(groups)))
+    base = total[starts] - shown[order[starts]] - before
+    count = np.empty(len(shown), np.int64)
+    count[order] = total - base[group]
+    return count
 
 
-def _comparable() -> pl.Expr:
-    syn = (pl.col("tcp_flags") & pl.lit(TCP_FLAGS["SYN"], pl.UInt8)) != 0
-    segment = (pl.col("protocol") == "TCP") & pl.col("l7").is_null() & ~syn.fill_null(False)
-    return (
+def _most(groups: Groups, count: Integers, before: Integers) -> tuple[Integers, Integers]:
+    """The greatest count of its key before each row, and that of each key in the end."""
+    order = groups.order
+    group = groups.of[order]
+    # A running maximum of all, in which each key is lifted above the one before it.
+    lift = group * _GROUP
+    floor = before[group] + lift
+    after = np.maximum.accumulate(np.maximum(count[order] + lift, floor))
+    just_before = np.empty(len(count), np.int64)
+    just_before[order] = np.maximum(np.concatenate([[0], after[:-1]]), floor) - lift
+    ends = np.searchsorted(group, np.arange(len(groups)), side="right") - 1
+    return just_before, after[ends] - lift[ends]
+
+
+_SYN: Final = (pl.col("tcp_flags") & pl.lit(TCP_FLAGS["SYN"], pl.UInt8)) != 0
+_SEGMENT: Final = (pl.col("protocol") == "TCP") & pl.col("l7").is_null() & ~_SYN.fill_null(False)
+_ROW: Final = (
+    (pl.col("verdict") == "DROPPED").fill_null(False).alias("denied"),
+    (
         pl.col("src_ip").is_not_null()
         & pl.col("dst_ip").is_not_null()
         & pl.col("lost").is_null()
-        & ~segment.fill_null(False)
-    )
+        & ~_SEGMENT.fill_null(False)
+    ).alias("comparable"),
+    (pl.col("bytes") > 0).fill_null(False).alias("volumes"),
+    (pl.col("src_principal").is_not_null() | pl.col("dst_principal").is_not_null()).alias(
+        "principals"
+    ),
+)
 
 
 def _only(columns: tuple[str, ...], where: pl.Series) -> list[pl.Expr]:

@@ -21,9 +21,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sidelong.ingest.groups import Groups, latest
 from sidelong.ingest.keys import Keys, column_keys, hash_columns, mix
 from sidelong.ingest.schema import TCP_FLAGS
-from sidelong.ingest.table import Table, TableState, first_and_last, latest
+from sidelong.ingest.table import Table, TableState
 
 __all__ = ["Orientation"]
 
@@ -97,17 +98,19 @@ class Orientation:
         told, guess = _looks(rows)
 
         client = np.where(told == _UNKNOWN, _UNKNOWN, (told == 0) == sender_is_lower)
-        first, last = first_and_last(keys)
-        known = self._connections.get(
-            "lower_is_client", self._connections.find(keys[first]), _UNKNOWN
-        )
-        guessed = ~guess[first] == sender_is_lower[first]
-        at_first = np.where(known == _UNKNOWN, guessed, known)
-        client[first] = np.where(client[first] == _UNKNOWN, at_first, client[first])
-        client = client[latest(keys, client != _UNKNOWN)]
+        groups = Groups(keys)
+        known_at = self._connections.find(keys[groups.first])
+        if (told == _UNKNOWN).any():
+            first = groups.first
+            known = self._connections.get("lower_is_client", known_at, _UNKNOWN)
+            guessed = ~guess[first] == sender_is_lower[first]
+            at_first = np.where(known == _UNKNOWN, guessed, known)
+            client[first] = np.where(client[first] == _UNKNOWN, at_first, client[first])
+            client = client[latest(groups, client != _UNKNOWN)]
 
-        seen = rows["clock"].cast(pl.Int64).to_numpy()[last]
-        self._connections.put(keys[last], lower_is_client=client[last], seen=seen)
+        last = groups.last
+        seen = rows["clock"].to_physical().to_numpy()[last]
+        self._connections.put(keys[groups.first], known_at, lower_is_client=client[last], seen=seen)
         return pl.Series(np.where(told == _UNKNOWN, client != sender_is_lower, told == 1))
 
 

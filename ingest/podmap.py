@@ -87,6 +87,15 @@ class PodMap:
             found.select("asked", "name", "pod"), on="asked", how="left", maintain_order="left"
         ).drop("asked")
 
+    def changing(self, first_ns: int, last_ns: int) -> pl.Series:
+        """The addresses that begin or cease to be held after `first_ns` and until `last_ns`."""
+        return self.frame.filter(
+            pl.any_horizontal(
+                (pl.col(bound).to_physical() > first_ns) & (pl.col(bound).to_physical() <= last_ns)
+                for bound in ("since", "until")
+            )
+        )["ip"].unique()
+
     @cached_property
     def networks(self) -> frozenset[str]:
         """The IPv4 /24 prefixes (`10.244.1`) that hold addresses of workloads."""

@@ -8,6 +8,7 @@ at the same place.
 
 from typing import Final, TypedDict
 
+import numpy as np
 import polars as pl
 
 from sidelong.ingest.schema import schema_of
@@ -38,16 +39,16 @@ class Pulse:
 
     def of(self, piece: pl.DataFrame) -> pl.DataFrame:
         """The pulse (`PULSE_SCHEMA`) of a piece; a property of its rows, wherever it was cut."""
-        lost = pl.col("lost").fill_null(0).cast(pl.UInt64)
-        entered = _slot("clock") > _slot("clock_before")
-        beats = piece.select(
-            "row",
-            "clock",
-            lost=self._lost + lost.cum_sum(),
-            beats=entered | (lost > 0),
-        ).filter("beats")
-        self._lost += int(piece["lost"].sum())
-        return beats.select("row", "clock", pl.col("lost").cast(pl.UInt64))
+        clock, before = (piece[name].to_physical() for name in ("clock", "clock_before"))
+        beats = clock.to_numpy() // SLOT_NS > before.to_numpy() // SLOT_NS
+        lost = np.full(piece.height, self._lost, np.uint64)
+        if piece["lost"].null_count() < piece.height:
+            told = piece["lost"].fill_null(0).to_numpy()
+            beats |= told > 0
+            lost += np.cumsum(told, dtype=np.uint64)
+            self._lost = int(lost[-1])
+        at = np.flatnonzero(beats)
+        return piece.select("row", "clock")[at].hstack([pl.Series("lost", lost[at])])
 
     def at(self, row: int, clock_ns: int) -> pl.DataFrame:
         """The pulse of a single row that nobody has sent, such as the end of a stream."""
@@ -63,7 +64,3 @@ class Pulse:
     def restore(self, state: PulseState) -> None:
         """Go on from where `snapshot` was taken."""
         self._lost = state["lost"]
-
-
-def _slot(clock: str) -> pl.Expr:
-    return pl.col(clock).to_physical() // SLOT_NS

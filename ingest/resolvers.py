@@ -2,32 +2,31 @@
 
 from typing import Final
 
+import numpy as np
 import polars as pl
 
-from sidelong.ingest.keys import hash_column, mix
-from sidelong.ingest.memory import Memory, MemoryState
+from sidelong.ingest.keys import column_keys, mix
+from sidelong.ingest.memory import Facts, Memory, MemoryState
 
 __all__ = ["Resolvers"]
 
 _WITHIN_NS: Final = 30 * 1_000_000_000
 
 
-_NEEDED: Final = ("row", "clock", "dns_name", "reply", "src", "dst", "src_ip", "dst_ip")
+_NEEDED: Final = (
+    *("dns_name", "dns_name_key", "reply", "clock"),
+    *("src", "src_key", "src_ip", "src_ip_key", "dst", "dst_key", "dst_ip", "dst_ip_key"),
+)
 _ASKS: Final = pl.col("dns_name").is_not_null() & pl.col("reply").is_not_null()
 
-
-def _known_as(side: str) -> pl.Expr:
-    name = pl.col(side)
-    by_address = name.str.starts_with("world:").fill_null(True)
-    return pl.when(by_address).then(f"{side}_ip").otherwise(name)
-
-
-_ENDS: Final = (
-    pl.col("at", "dns_name"),
-    pl.col("row").cast(pl.Int64),
-    pl.col("clock").to_physical(),
-    pl.when("reply").then(_known_as("dst")).otherwise(_known_as("src")).alias("client"),
-    pl.when("reply").then(_known_as("src")).otherwise(_known_as("dst")).alias("server"),
+_BY_ADDRESS: Final = {
+    side: pl.col(side).str.starts_with("world:").fill_null(True) for side in ("src", "dst")
+}
+_KNOWN_AS: Final = (
+    *(by_address.alias(side) for side, by_address in _BY_ADDRESS.items()),
+    pl.all_horizontal(
+        ~by_address | pl.col(f"{side}_ip").is_not_null() for side, by_address in _BY_ADDRESS.items()
+    ).alias("known"),
 )
 
 
@@ -40,7 +39,7 @@ class Resolvers:
     """
 
     def __init__(self) -> None:
-        self._questions: Final = Memory([], capacity=200_000, within_ns=_WITHIN_NS)
+        self._questions: Final = Memory(named=False, capacity=200_000, within_ns=_WITHIN_NS)
 
     @property
     def evicted(self) -> int:
@@ -53,26 +52,28 @@ class Resolvers:
         True on a question or answer whose client was itself asked the same name, by somebody else,
         on an earlier row at most 30 s before. Takes rows with names attached and `reply` decided.
         """
-        asked = flows.select_seq(_NEEDED).with_row_index("at").filter(_ASKS)
-        asked = asked.select_seq(_ENDS).drop_nulls()
-        if asked.is_empty():
-            return flows.with_columns(forwarded=pl.lit(False))
-        name = hash_column(asked["dns_name"])
-        # a row asks before it tells, so that only earlier rows count
-        asks = asked.select(
-            "clock",
-            pl.Series("key", mix(hash_column(asked["client"]), name)),
-            row=pl.col("row") * 2,
+        if flows["dns_name"].null_count() == flows.height:
+            return flows.hstack([pl.repeat(False, flows.height, eager=True).alias("forwarded")])
+        rows = np.flatnonzero(flows.select_seq(_ASKS).to_series().to_numpy())
+        asked = flows.select([name for name in _NEEDED if name in flows.columns])[rows]
+        told = {column.name: column.to_numpy() for column in asked.select_seq(_KNOWN_AS)}
+        src, dst = (
+            np.where(told[side], column_keys(asked, f"{side}_ip"), column_keys(asked, side))
+            for side in ("src", "dst")
         )
-        tells = asked.select(
-            "clock",
-            pl.Series("key", mix(hash_column(asked["server"]), name)),
-            row=pl.col("row") * 2 + 1,
-        ).filter(asked["client"] != asked["server"])
-        learnt = self._questions.recall(asks, tells)
-        passed_on = asked["at"].filter(learnt["learnt"].is_not_null())
-        marks = pl.repeat(False, len(flows), eager=True).scatter(passed_on, True)
-        return flows.with_columns(forwarded=marks)
+        known = told["known"]
+        back, name = asked["reply"].to_numpy(), column_keys(asked, "dns_name")
+        client = mix(np.where(back, dst, src), name)[known]
+        server = mix(np.where(back, src, dst), name)[known]
+        rows, clock = rows[known], asked["clock"].to_physical().to_numpy()[known]
+        # A row asks before it tells, so that only earlier rows count.
+        asks, tells = rows * 2, rows * 2 + 1
+        others = client != server
+        stated = Facts(server[others], tells[others], clock[others])
+        forwarded = np.zeros(flows.height, np.bool_)
+        forwarded[rows] = self._questions.known(client, asks, clock, stated)
+        self._questions.learn(stated)
+        return flows.hstack([pl.Series("forwarded", forwarded)])
 
     def tidy(self, now_ns: int) -> None:
         """Forget old questions, then the oldest beyond capacity."""

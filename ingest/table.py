@@ -12,19 +12,20 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sidelong.errors import ConfigError
+from sidelong.ingest.groups import Positions, multipliers
 from sidelong.ingest.keys import Keys
 
-__all__ = ["Column", "Positions", "Table", "TableState", "first_and_last", "latest"]
+__all__ = ["Column", "Table", "TableState"]
 
-Positions: TypeAlias = NDArray[np.int64]
 Column: TypeAlias = NDArray[Any]  # of whatever dtype the table was given for it
 TableState: TypeAlias = dict[str, NDArray[Any]]
 
-_RECENT: Final = 8192  # keys that may wait outside the large index, whatever its size
+_FEWEST: Final = 1_024  # rows for which a table has room at least
+_CHOICE: Final = next(multipliers())
 
 
 class Table:
-    """Rows by 64-bit key: sorted keys beside NumPy columns; bounded, and its state is a value.
+    """Rows by 64-bit key in NumPy columns; bounded, and its state is a value.
 
     columns: the dtype of each column. There is always a column `seen`, int64 nanoseconds, the
     moment a row was last of use; `tidy` goes by it. `object` is allowed, for strings.
@@ -37,9 +38,10 @@ class Table:
     >>> table.get("port", table.find(np.array([5, 6], np.uint64)), default=0)
     array([443,   0], dtype=uint16)
 
-    Looking up m keys in n rows costs O(m log n). Keys are indexed in two levels, a large one and a
-    recent one that is merged into it when it outgrows a sixteenth of it, so that adding few rows to
-    a large table does not copy the table.
+    Looking up m keys costs O(m), and so does adding them: keys are found by hashing, the next place
+    being tried where one is taken (linear probing), in an index that is half empty at least. A row
+    that leaves stays behind, its key spoilt, until half of all have left, so that a tick costs no
+    copy of the table.
     """
 
     def __init__(
@@ -54,14 +56,22 @@ class Table:
         self._fill(np.empty(0, np.uint64), {k: np.empty(0, v) for k, v in self._dtypes.items()})
 
     def __len__(self) -> int:
-        return self._rows
+        return self._rows - self._left
 
     def find(self, keys: Keys) -> Positions:
         """Where the rows of `keys` lie, -1 where there is none; good until the next `tidy`."""
-        found = _search(self._keys, self._slots, keys)
-        if len(self._recent_keys):
-            missing = np.flatnonzero(found < 0)
-            found[missing] = _search(self._recent_keys, self._recent_slots, keys[missing])
+        if not self._rows:
+            return np.full(len(keys), -1, np.int64)
+        place = self._home(keys)
+        found = self._index[place]
+        asked = np.flatnonzero((found >= 0) & (self._keys[found] != keys))
+        place = place[asked]
+        while len(asked):
+            place = (place + 1) & (len(self._index) - 1)
+            there = self._index[place]
+            found[asked] = there
+            on = (there >= 0) & (self._keys[there] != keys[asked])
+            asked, place = asked[on], place[on]
         return found
 
     def get(self, column: str, positions: Positions, default: object) -> Column:
@@ -75,27 +85,28 @@ class Table:
         return found
 
     def column(self, name: str) -> Column:
-        """The values of a column, one per row in no stated order; writing changes the table."""
+        """The values of a column, one per row in no stated order; writing changes the table.
+
+        Some may be of rows that have left; what is written there changes nothing.
+        """
         return self._columns[name][: self._rows]
 
-    def put(self, keys: Keys, **columns: ArrayLike) -> None:
+    def put(self, keys: Keys, at: Positions | None = None, **columns: ArrayLike) -> None:
         """Write one row per key: a new row, or a new value of every column of the row it had.
 
-        The keys of one call must differ from each other. Errors: TypeError when a column is missing
-        or unknown.
+        The keys of one call must differ from each other. at: what `find` said of them, if it was
+        asked. Errors: TypeError when a column is missing or unknown.
         """
         if columns.keys() != self._dtypes.keys():
             wrong = sorted(columns.keys() ^ self._dtypes.keys())
             raise TypeError(f"put needs each column of the table once; see {wrong}")
-        slots = self.find(keys)
-        new = np.flatnonzero(slots < 0)
+        rows = self.find(keys) if at is None else at.copy()
+        new = np.flatnonzero(rows < 0)
         if len(new):
-            slots[new] = np.arange(self._rows, self._rows + len(new))
-            self._reserve(self._rows + len(new))
-            self._rows += len(new)
-            self._index(keys[new], slots[new])
+            rows[new] = np.arange(self._rows, self._rows + len(new))
+            self._add(keys[new])
         for name, values in columns.items():
-            self._columns[name][slots] = values
+            self._columns[name][rows] = values
 
     def tidy(self, now_ns: int) -> None:
         """Drop what was last seen before `now_ns - ttl_ns`, then the oldest beyond capacity.
@@ -103,29 +114,29 @@ class Table:
         Of rows seen at the same moment the smaller key goes first.
         """
         seen = self._columns["seen"][: self._rows]
-        keep = np.ones(self._rows, np.bool_)
-        if self.ttl_ns is not None:
-            keep = seen >= now_ns - self.ttl_ns
-        excess = int(np.count_nonzero(keep)) - self.capacity
-        if excess <= 0 and keep.all():
-            return
-        self._merge()
-        keys, slots = self._keys, self._slots
+        stays = self._stays[: self._rows]
+        leave = stays & (self.ttl_ns is not None and seen < now_ns - self.ttl_ns)
+        excess = len(self) - int(np.count_nonzero(leave)) - self.capacity
         if excess > 0:
-            alive = np.flatnonzero(keep[slots])
-            # positions in `alive` are in key order, so a stable sort by age breaks ties by key
-            oldest = alive[np.argsort(seen[slots[alive]], kind="stable")[:excess]]
-            keep[slots[oldest]] = False
+            leave[self._oldest(np.flatnonzero(stays & ~leave), excess)] = True
             self.evicted += excess
-        stay = keep[slots]
-        slots = slots[stay]
-        self._fill(keys[stay], {name: column[slots] for name, column in self._columns.items()})
+        gone = np.flatnonzero(leave)
+        if not len(gone):
+            return
+        self._keys[gone] = ~self._keys[gone]
+        self._stays[gone] = False
+        self._left += len(gone)
+        if self._left > len(self):
+            rows = np.flatnonzero(self._stays[: self._rows])
+            kept = {name: column[rows] for name, column in self._columns.items()}
+            self._fill(self._keys[rows], kept)
 
     def snapshot(self) -> TableState:
         """The table as arrays in the order of its keys, without a reference into it."""
-        self._merge()
-        rows = {name: column[self._slots] for name, column in self._columns.items()}
-        return {"key": self._keys.copy(), **rows, "evicted": np.array(self.evicted)}
+        rows = np.flatnonzero(self._stays[: self._rows])
+        rows = rows[np.argsort(self._keys[rows])]
+        columns = {name: column[rows] for name, column in self._columns.items()}
+        return {"key": self._keys[rows], **columns, "evicted": np.array(self.evicted)}
 
     def restore(self, state: TableState) -> None:
         """Become the table that `snapshot` described.
@@ -143,83 +154,57 @@ class Table:
         self.evicted = int(state["evicted"])
 
     def _fill(self, keys: Keys, columns: dict[str, Column]) -> None:
-        """Hold these rows and no others: row i of each column is that of key i, keys sorted."""
+        """Hold these rows and no others: row i of each column is that of key i."""
         self._columns = columns
-        self._rows = len(keys)
         self._keys = keys
-        self._slots: Positions = np.arange(len(keys))
-        self._recent_keys: Keys = np.empty(0, np.uint64)
-        self._recent_slots: Positions = np.empty(0, np.int64)
+        self._stays = np.ones(len(keys), np.bool_)
+        self._rows = len(keys)
+        self._left = 0
+        self._reindex()
 
-    def _reserve(self, rows: int) -> None:
-        room = len(self._columns["seen"])
-        if rows > room:
-            extra = max(rows - room, room // 4, 1024)
-            for name, column in self._columns.items():
-                self._columns[name] = np.concatenate([column, np.empty(extra, column.dtype)])
+    def _add(self, keys: Keys) -> None:
+        """Rows of new keys, their columns to be written."""
+        first, self._rows = self._rows, self._rows + len(keys)
+        room = len(self._keys)
+        if self._rows > room:
+            extra = max(self._rows - room, room // 4, _FEWEST)
+            self._keys = _longer(self._keys, extra)
+            self._stays = _longer(self._stays, extra)
+            self._columns = {name: _longer(one, extra) for name, one in self._columns.items()}
+        self._keys[first : self._rows] = keys
+        self._stays[first : self._rows] = True
+        if self._rows * 2 > len(self._index):
+            self._reindex()
+        else:
+            self._place(np.arange(first, self._rows))
 
-    def _index(self, keys: Keys, slots: Positions) -> None:
-        order = np.argsort(keys)
-        self._recent_keys, self._recent_slots = _interleave(
-            self._recent_keys, self._recent_slots, keys[order], slots[order]
-        )
-        if len(self._recent_keys) > _RECENT + len(self._keys) // 16:
-            self._merge()
+    def _reindex(self) -> None:
+        bits = max(self._rows * 3, _FEWEST).bit_length()
+        self._index: Positions = np.full(1 << bits, -1, np.int64)
+        self._shift = np.uint64(64 - bits)
+        self._place(np.arange(self._rows))
 
-    def _merge(self) -> None:
-        if len(self._recent_keys):
-            self._keys, self._slots = _interleave(
-                self._keys, self._slots, self._recent_keys, self._recent_slots
-            )
-            self._recent_keys, self._recent_slots = self._recent_keys[:0], self._recent_slots[:0]
+    def _home(self, keys: Keys) -> Positions:
+        """Where in the index a key is looked for first."""
+        return (keys * _CHOICE >> self._shift).view(np.int64)
 
+    def _place(self, rows: Positions) -> None:
+        """Enter rows into the index."""
+        place = self._home(self._keys[rows])
+        while len(rows):
+            free = self._index[place] < 0
+            self._index[place[free]] = rows[free]
+            on = self._index[place] != rows  # taken before, or by another of these
+            rows, place = rows[on], (place[on] + 1) & (len(self._index) - 1)
 
-def _search(index: Keys, slots: Positions, keys: Keys) -> Positions:
-    if not len(index):
-        return np.full(len(keys), -1, np.int64)
-    place = np.searchsorted(index, keys)
-    place[place == len(index)] = 0
-    return np.where(index[place] == keys, slots[place], -1)
-
-
-def _interleave(
-    keys: Keys, slots: Positions, new_keys: Keys, new_slots: Positions
-) -> tuple[Keys, Positions]:
-    place = np.searchsorted(keys, new_keys)
-    return np.insert(keys, place, new_keys), np.insert(slots, place, new_slots)
-
-
-def latest(keys: Keys, marked: NDArray[np.bool_]) -> Positions:
-    """For each row the last marked row of the same key, itself or one before it; -1 for none.
-
-    The counterpart of a table within one batch: `values[latest(keys, known)]` fills each row with
-    what was last known of its key.
-
-    >>> latest(np.array([1, 2, 1, 1], np.uint64), np.array([True, False, False, True]))
-    array([ 0, -1,  0,  3])
-    """
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    ranks = np.arange(len(keys))
-    starts = np.zeros(len(keys), np.bool_)
-    starts[:1] = True
-    starts[1:] = ordered[1:] != ordered[:-1]
-    first = np.maximum.accumulate(np.where(starts, ranks, 0))
-    last = np.maximum.accumulate(np.where(marked[order], ranks, -1))
-    found = np.empty(len(keys), np.int64)
-    found[order] = np.where(last >= first, order[last], -1)
-    return found
+    def _oldest(self, rows: Positions, count: int) -> Positions:
+        """Of some rows so many that were seen longest ago, of equal ones those of smaller keys."""
+        seen = self._columns["seen"][rows]
+        youngest = np.partition(seen, count - 1)[count - 1]
+        equal = rows[seen == youngest]
+        older = rows[seen < youngest]
+        return np.concatenate([older, equal[np.argsort(self._keys[equal])][: count - len(older)]])
 
 
-def first_and_last(keys: Keys) -> tuple[Positions, Positions]:
-    """The first and the last row of each distinct key, in the order of the keys.
-
-    >>> first, last = first_and_last(np.array([8, 2, 8], np.uint64))
-    >>> first, last
-    (array([1, 0]), array([1, 2]))
-    """
-    order = np.argsort(keys, kind="stable")
-    bounds = np.flatnonzero(keys[order][1:] != keys[order][:-1])
-    ends = np.concatenate([bounds, np.full(min(len(keys), 1), len(keys) - 1)])
-    starts = np.concatenate([np.zeros(min(len(keys), 1), np.int64), bounds + 1])
-    return order[starts], order[ends]
+def _longer(values: Column, extra: int) -> Column:
+    return np.concatenate([values, np.empty(extra, values.dtype)])

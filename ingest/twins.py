@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sidelong.ingest.keys import Keys, hash_columns
-from sidelong.ingest.table import Column, Table, TableState, first_and_last
+from sidelong.ingest.groups import Groups
+from sidelong.ingest.keys import Keys, hash_rows
+from sidelong.ingest.table import Table, TableState
 
 __all__ = ["TWIN_KEY", "WITHIN_NS", "Twins"]
 
@@ -27,6 +28,13 @@ WITHIN_NS: Final = 100_000_000
 
 _KEEP_NS: Final = 60 * 1_000_000_000
 _LIMIT: Final = 2**62 - 1  # differences of times stay within 64 bits
+_ROW: Final = (
+    ((pl.col("origin") == "hubble") & pl.col("lost").is_null() & pl.col("time").is_not_null())
+    .fill_null(False)
+    .alias("may_be_twin"),
+    pl.col("time").to_physical().fill_null(0),
+    pl.col("clock").to_physical(),
+)
 
 
 class Twins:
@@ -53,19 +61,17 @@ class Twins:
 
         Takes `FLOW_SCHEMA` with the columns of `Clock.cut`.
         """
-        rows = flows.with_row_index("at").filter(
-            pl.col("origin") == "hubble", pl.col("lost").is_null(), pl.col("time").is_not_null()
-        )
-        if rows.is_empty():
+        may_be, times, clock = (column.to_numpy() for column in flows.select_seq(_ROW))
+        if not may_be.any():
             return flows
-        keys = hash_columns(rows, TWIN_KEY)
-        times = np.clip(rows["time"].to_physical().to_numpy(), -_LIMIT, _LIMIT)
-        kept = self._kept(keys, times)
-        self._remember(keys[kept], times[kept], rows["clock"].to_physical().to_numpy()[kept])
+        at = np.flatnonzero(may_be)
+        kept = self._kept(
+            hash_rows(flows, TWIN_KEY, at), np.clip(times[at], -_LIMIT, _LIMIT), clock[at]
+        )
         if kept.all():
             return flows
         stays = np.ones(len(flows), np.bool_)
-        stays[rows["at"].to_numpy()] = kept
+        stays[at] = kept
         return flows.filter(pl.Series(stays))
 
     def tidy(self, now_ns: int) -> None:
@@ -80,35 +86,35 @@ class Twins:
         """Go on from `snapshot`."""
         self._events.restore(state)
 
-    def _kept(self, keys: Keys, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which rows are the first report of their event.
+    def _kept(
+        self, keys: Keys, times: NDArray[np.int64], clock: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which rows are the first report of their event; remembers the last of each.
 
         Whether a row is kept depends on the last row kept before it, so this goes in rounds, all
         keys at once: each keeps the next row that is no twin, and there are as many rounds as one
         key has rows kept.
         """
-        order = np.argsort(keys, kind="stable")
-        event = np.cumsum(np.diff(keys[order], prepend=keys[order[:1]]) != 0)
-        time = times[order]
-        first, _ = first_and_last(keys)
-        position = self._events.find(keys[first])
-        never = time[np.searchsorted(event, np.arange(len(first)))] - 2 * WITHIN_NS
-        last_kept: Column = np.where(position < 0, never, self._events.get("time", position, 0))
-
+        events = Groups(keys)
+        at = self._events.find(keys[events.first])
+        never = times[events.first] - 2 * WITHIN_NS
+        last_time = np.where(at < 0, never, self._events.get("time", at, 0))
+        last_row = np.full(len(events), -1)
         kept = np.zeros(len(keys), np.bool_)
         undecided = np.arange(len(keys))
+        decided_to = np.empty(len(events), np.int64)
         while len(undecided):
-            of = event[undecided]
-            apart = undecided[np.abs(time[undecided] - last_kept[of]) > WITHIN_NS]
-            events, place = np.unique(event[apart], return_index=True)
-            new = apart[place]
-            kept[order[new]] = True
-            last_kept[events] = time[new]
-            decided_to = np.full(len(first), len(keys))
-            decided_to[events] = new
-            undecided = undecided[undecided > decided_to[of]]
+            event = events.of[undecided]
+            apart = np.flatnonzero(np.abs(times[undecided] - last_time[event]) > WITHIN_NS)
+            decided_to[event] = len(keys)
+            decided_to[event[apart[::-1]]] = undecided[apart[::-1]]  # the first is written last
+            new = apart[decided_to[event[apart]] == undecided[apart]]
+            kept[undecided[new]] = True
+            last_time[event[new]] = times[undecided[new]]
+            last_row[event[new]] = undecided[new]
+            undecided = undecided[undecided > decided_to[event]]
+        told = last_row >= 0
+        self._events.put(
+            keys[events.first[told]], at[told], time=last_time[told], seen=clock[last_row[told]]
+        )
         return kept
-
-    def _remember(self, keys: Keys, times: NDArray[np.int64], clock: NDArray[np.int64]) -> None:
-        _, last = first_and_last(keys)
-        self._events.put(keys[last], time=times[last], seen=clock[last])

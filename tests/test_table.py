@@ -1,4 +1,4 @@
-"""The bounded table of state, and its counterpart within a batch."""
+"""The bounded table of state."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidelong.errors import ConfigError
 from sidelong.ingest.keys import Keys
-from sidelong.ingest.table import Table, latest
+from sidelong.ingest.table import Table
 
 
 def keys(*values: int) -> Keys:
@@ -109,21 +109,23 @@ def test_a_table_answers_as_a_dictionary_does(rounds: list[list[tuple[int, int, 
         assert ports(held, *range(41)) == [mirror.get(k, (0, 0))[0] for k in range(41)]
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40))
-def test_latest_is_the_last_marked_row_of_the_key(rows: list[tuple[int, bool]]) -> None:
-    key = keys(*(k for k, _ in rows))
-    marked = np.array([m for _, m in rows], np.bool_)
-    expected = [
-        max((j for j in range(i + 1) if rows[j] == (rows[i][0], True)), default=-1)
-        for i in range(len(rows))
-    ]
-    assert latest(key, marked).tolist() == expected
-
-
-def test_many_small_puts_reach_the_large_index_intact() -> None:
+def test_many_small_puts_all_stay_findable() -> None:
     held = table(capacity=10**6)
     order = np.random.default_rng(5).permutation(30_000).astype(np.uint64)
     for part in np.array_split(order, 60):
         held.put(part, port=part.astype(np.uint16), seen=part.astype(np.int64))
     assert len(held) == 30_000
     assert ports(held, *range(30_000)) == list(range(30_000))
+
+
+def test_what_left_is_not_found_and_may_come_again() -> None:
+    held = table(capacity=10_000, ttl_ns=10)
+    old, young = np.arange(5_000, dtype=np.uint64), np.arange(5_000, 9_000, dtype=np.uint64)
+    held.put(old, port=np.full(5_000, 1), seen=np.full(5_000, 0))
+    held.put(young, port=np.full(4_000, 2), seen=np.full(4_000, 20))
+    held.tidy(20)
+    assert len(held) == 4_000
+    assert (held.find(old) < 0).all()
+    held.put(old[:10], port=np.full(10, 3), seen=np.full(10, 20))
+    assert ports(held, 0, 10, 5_000) == [3, 0, 2]
+    assert len(held.snapshot()["key"]) == 4_010
