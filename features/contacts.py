@@ -58,6 +58,7 @@ def contact_keys(rows: pl.DataFrame) -> NDArray[np.uint64]:
 _ICMP: Final = (pl.col("protocol") == "ICMP").fill_null(False)
 _PORT: Final = pl.when(_ICMP).then(0).otherwise(pl.col("port")).cast(pl.UInt16)
 _OBJECT: Final = contact_object()
+_SAYS: Final = (pl.col("event") > 0) & (_ICMP | pl.col("port").is_not_null())
 
 
 def _events(oriented: pl.DataFrame) -> pl.DataFrame:
@@ -69,22 +70,19 @@ def _events(oriented: pl.DataFrame) -> pl.DataFrame:
 
 def _keys(oriented: pl.DataFrame) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     """Each row's `contact_keys`, and which rows say something of a contact."""
-    told = oriented.select_seq(
-        (pl.col("event") > 0) & (_ICMP | pl.col("port").is_not_null()),
-        port=_PORT,
-        addressed=pl.col("peer") != _OBJECT,
+    says, port = oriented.select_seq(_SAYS, _PORT)
+    objects = np.where(
+        oriented["addressed"].to_numpy(),
+        oriented["peer_ip_key"].to_numpy(),
+        oriented["peer_key"].to_numpy(),
     )
-    objects = oriented["peer_key"].to_numpy().copy()
-    addressed = told["addressed"].to_numpy()
-    if addressed.any():
-        objects[addressed] = hash_column(oriented["peer_ip"].filter(told["addressed"]))
     keys = mix(
         oriented["actor_key"].to_numpy(),
         objects,
-        hash_column(told["port"]),
+        hash_column(port),
         hash_column(oriented["protocol"]),
     )
-    return keys, told["event"].to_numpy()
+    return keys, says.to_numpy()
 
 
 class Contacts:

@@ -73,7 +73,8 @@ class Edges:
         Also, with `again` true, the first use a day or more after an edge was told. Takes rows of
         `sides`.
         """
-        rows = oriented.filter(pl.Series(~is_member(oriented["edge"].to_numpy(), self._known)))
+        unknown = ~is_member(oriented["edge"].to_numpy(), self._known)
+        rows = oriented.filter(pl.Series(unknown)) if unknown.any() else oriented.clear()
         if not rows.is_empty():
             rows = rows.filter(self._is_use(rows))
         if rows.is_empty():

@@ -10,15 +10,20 @@ import re
 from functools import cache
 from typing import Final
 
+import numpy as np
 import polars as pl
 from publicsuffixlist import PSLFILE, PublicSuffixList
 
-from sidelong.ingest.keys import hash_strings
+from sidelong.ingest.groups import Groups
+from sidelong.ingest.keys import Keys, hash_column, hash_strings
+from sidelong.ingest.schema import schema_of
+from sidelong.ingest.table import Table
 
 __all__ = [
     "CLUSTER_DOMAIN",
     "NO_ZONE",
     "REVERSE_ZONES",
+    "NameParts",
     "name_parts",
     "registered_domains",
     "with_name_parts",
@@ -75,22 +80,79 @@ def name_parts(names: pl.Series, *, cluster_domain: str = CLUSTER_DOMAIN) -> pl.
 
 
 def with_name_parts(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows that have a `dns_name` with the columns of `name_parts`, and the keys of two of them.
+    """Rows that have a `dns_name` with the columns that `NameParts` adds."""
+    return NameParts().of(rows)
 
-    `domain_key` and `subdomain_key` are those that `hash_columns` takes up.
+
+class NameParts:
+    """Finds the parts of names, remembering those of the last names: most are asked again.
+
+    What is remembered follows from the names alone, so it is no state.
     """
-    parts = _parts(rows["dns_name"].unique(), CLUSTER_DOMAIN)
-    keys = (
-        pl.Series(f"{name}_key", hash_strings(parts[name]), dtype=pl.UInt64)
-        for name in ("domain", "subdomain")
-    )
-    return rows.join(
-        parts.with_columns(keys),
-        left_on="dns_name",
-        right_on="name",
-        how="left",
-        maintain_order="left",
-    )
+
+    def __init__(self) -> None:
+        self._lately = _no_names()
+
+    def of(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows that have a `dns_name` with the columns of `name_parts` and whether that is the
+        `service` of a namespace; and `dns_name_key`, `domain_key` and `subdomain_key`, as
+        `hash_columns` takes up."""
+        keys = hash_column(rows["dns_name"])
+        names = Groups(keys)
+        asked = keys[names.first]
+        if len(self._lately) > _MOST_NAMES:
+            self._lately = _no_names()
+        at = self._lately.find(asked)
+        new = np.flatnonzero(at < 0)
+        if len(new):
+            self._remember(asked[new], rows["dns_name"][names.first[new]])
+            at = self._lately.find(asked)
+        parts = pl.DataFrame(
+            {
+                name: pl.Series(self._lately.get(name, at, None).tolist(), dtype=dtype)
+                if dtype == pl.String
+                else self._lately.get(name, at, 0)
+                for name, dtype in _PART_SCHEMA.items()
+            }
+        )
+        return rows.hstack(parts[names.of]).hstack([pl.Series("dns_name_key", keys)])
+
+    def _remember(self, keys: Keys, names: pl.Series) -> None:
+        parts = _parts(names, CLUSTER_DOMAIN)
+        domain_keys, subdomain_keys = (
+            hash_strings(parts["domain"]),
+            hash_strings(parts["subdomain"]),
+        )
+        self._lately.put(
+            keys,
+            domain=parts["domain"].to_numpy(),
+            subdomain=parts["subdomain"].to_numpy(),
+            internal=parts["internal"].to_numpy(),
+            service=names.str.contains(_SERVICE).to_numpy(),
+            domain_key=domain_keys,
+            subdomain_key=subdomain_keys,
+            seen=np.zeros(len(keys), np.int64),
+        )
+
+
+_MOST_NAMES: Final = 50_000
+_SERVICE: Final = r"^[^.]+\.[^.]+\.svc\."
+_PART_SCHEMA: Final = schema_of(
+    {
+        "domain": pl.String,
+        "subdomain": pl.String,
+        "internal": pl.Boolean,
+        "domain_key": pl.UInt64,
+        "subdomain_key": pl.UInt64,
+        "service": pl.Boolean,
+    }
+)
+
+
+def _no_names() -> Table:
+    types = {pl.String(): object, pl.Boolean(): np.bool_, pl.UInt64(): np.uint64}
+    columns = {name: types[dtype] for name, dtype in _PART_SCHEMA.items()}
+    return Table(columns, capacity=_MOST_NAMES, ttl_ns=None)
 
 
 def _parts(distinct: pl.Series, cluster_domain: str) -> pl.DataFrame:

@@ -13,7 +13,7 @@ import polars as pl
 from sidelong.features.bounds import Bounds
 from sidelong.features.contacts import Contacts
 from sidelong.features.edges import Edges
-from sidelong.features.names import with_name_parts
+from sidelong.features.names import NameParts
 from sidelong.features.rollouts import Rollouts
 from sidelong.features.sides import sides
 from sidelong.features.tried import Tried
@@ -45,7 +45,7 @@ NOTHING_KNOWN: Final = Known(_NO_KEYS, _NO_KEYS, _NO_KEYS)
 class Observed(NamedTuple):
     """What a stretch of the stream shows.
 
-    flows: rows of `sides`. lookups: those with a DNS name, of `with_name_parts`. contacts:
+    flows: rows of `sides`. lookups: those with a DNS name, of `NameParts`. contacts:
     `OUTCOME_SCHEMA`. new_edges: of `Edges`, then `Rollouts`. new_paths, new_services: of `Tried`.
     closed: the windows that close.
     """
@@ -66,6 +66,7 @@ class Observer:
     """
 
     def __init__(self, known: Known, bounds: Bounds, *, windows: bool = True) -> None:
+        self._names = NameParts()
         self._contacts = Contacts(known.contacts, bounds)
         self._edges = Edges(known.edges, known.services, bounds)
         self._rollouts = Rollouts(bounds)
@@ -91,7 +92,7 @@ class Observer:
         They lie within one event-time tick.
         """
         rows = sides(flows)
-        lookups = with_name_parts(rows.filter(pl.col("dns_name").is_not_null()))
+        lookups = self._names.of(_asking(rows))
         contacts = self._contacts.observe(rows, pulse)
         new_edges = self._rollouts.observe(rows, self._edges.observe(rows))
         new_paths = self._tried.paths(rows)
@@ -113,6 +114,13 @@ class Observer:
         silent = self._contacts.finish(row)
         closed = self._windows.finish(row, silent) if self._windows else NOTHING_CLOSED
         return silent, closed
+
+
+def _asking(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows that have a DNS name."""
+    if rows["dns_name"].null_count() == rows.height:
+        return rows.clear()
+    return rows.filter(pl.col("dns_name").is_not_null())
 
 
 def window_features(

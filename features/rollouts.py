@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from sidelong.features.bounds import Bounds
-from sidelong.ingest.keys import hash_strings, mix
+from sidelong.ingest.groups import Groups, Positions
+from sidelong.ingest.keys import Keys, hash_column, hash_strings, mix
 from sidelong.ingest.table import Table
 from sidelong.ingest.workloads import template_hash
 
@@ -32,7 +33,8 @@ class Rollouts:
         capacity, ttl_ns = bounds.workloads, 30 * _DAY_NS
         self._templates = Table({}, capacity=capacity, ttl_ns=ttl_ns)
         self._actors = Table({"since": np.int64}, capacity=capacity, ttl_ns=ttl_ns)
-        self._used = _NO_KEYS  # templates and actors, since the last tick
+        self._used = [_NO_KEYS]  # templates and actors, since the last tick
+        self._lately = _no_pods()
 
     @property
     def evicted(self) -> int:
@@ -45,13 +47,15 @@ class Rollouts:
         Takes rows of `sides`, and some of them again; within one event-time tick. Null where no
         rollout began in the last ten minutes.
         """
-        shown = _templates(oriented)
-        keys, actors = shown["template"].to_numpy(), shown["actor_key"].to_numpy()
-        self._used = np.union1d(self._used, np.concatenate([keys, actors]))
+        rows, keys = self._shown(oriented)
+        actors = oriented["actor_key"].to_numpy()[rows]
+        self._used += [keys, actors]
         fresh = self._templates.find(keys) < 0
         if not fresh.any():
             return self._marked(edges, None)
+        shown = oriented.select("actor_key", "row", pl.col("clock").to_physical())[rows]
         shown = shown.with_columns(
+            template=pl.Series(keys, dtype=pl.UInt64),
             fresh=pl.Series(fresh, dtype=pl.Boolean),
             known=pl.Series(self._actors.find(actors) >= 0, dtype=pl.Boolean),
             nth=pl.int_range(pl.len()).over("actor_key"),
@@ -73,6 +77,31 @@ class Rollouts:
         self._actors.put(actors, since=since.to_numpy(), seen=latest["clock"].to_numpy())
         return marked
 
+    def _shown(self, oriented: pl.DataFrame) -> tuple[Positions, Keys]:
+        """Each template of each actor in these rows: where it first shows, and its key."""
+        actors = oriented["actor_key"].to_numpy()
+        keys = mix(actors, hash_column(oriented["actor_pod"]))
+        rows = Groups(keys).first
+        keys = keys[rows]
+        if len(self._lately) > _MOST_PODS:
+            self._lately = _no_pods()
+        at = self._lately.find(keys)
+        new = np.flatnonzero(at < 0)
+        if len(new):
+            pods = oriented.select("actor_pod")[rows[new]]
+            hashes = pods.select(template_hash(pl.col("actor_pod"))).to_series()
+            self._lately.put(
+                keys[new],
+                template=mix(actors[rows[new]], hash_strings(hashes)),
+                has=hashes.is_not_null().to_numpy(),
+                seen=np.zeros(len(new), np.int64),
+            )
+            at = self._lately.find(keys)
+        has = self._lately.get("has", at, False)
+        rows, templates = rows[has], self._lately.get("template", at[has], 0)
+        first = Groups(templates).first
+        return rows[first], templates[first]
+
     def _marked(self, edges: pl.DataFrame, begun: pl.DataFrame | None) -> pl.DataFrame:
         if edges.is_empty():
             return edges.with_columns(rollout=pl.lit(None, pl.Int64))
@@ -89,36 +118,31 @@ class Rollouts:
 
     def tidy(self, now_ns: int) -> None:
         """Forget, at an event-time tick, what was not seen for 30 days or is beyond the bound."""
+        used = np.unique(np.concatenate(self._used))
         for table in (self._templates, self._actors):
-            found = table.find(self._used)
+            found = table.find(used)
             table.column("seen")[found[found >= 0]] = now_ns
             table.tidy(now_ns)
-        self._used = _NO_KEYS
+        self._used = [_NO_KEYS]
 
     def snapshot(self) -> dict[str, Any]:
         """What was seen as a value."""
         return {
             "templates": self._templates.snapshot(),
             "actors": self._actors.snapshot(),
-            "used": self._used.copy(),
+            "used": np.unique(np.concatenate(self._used)),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot."""
         self._templates.restore(state["templates"])
         self._actors.restore(state["actors"])
-        self._used = state["used"]
+        self._used = [state["used"]]
 
 
-def _templates(oriented: pl.DataFrame) -> pl.DataFrame:
-    """Each template of each actor in these rows, in the order in which they first show."""
-    pods = (
-        oriented.select("actor_key", "actor_pod", "row", pl.col("clock").to_physical())
-        .unique(["actor_key", "actor_pod"], keep="first", maintain_order=True)
-        .drop_nulls("actor_pod")
-        .with_columns(hash=template_hash(pl.col("actor_pod")))
-        .drop_nulls("hash")
-    )
-    shown = pods.unique(["actor_key", "hash"], keep="first", maintain_order=True)
-    keys = mix(shown["actor_key"].to_numpy(), hash_strings(shown["hash"]))
-    return shown.with_columns(template=pl.Series(keys, dtype=pl.UInt64))
+_MOST_PODS: Final = 50_000
+
+
+def _no_pods() -> Table:
+    """No pods of which the template is known."""
+    return Table({"template": np.uint64, "has": np.bool_}, capacity=_MOST_PODS, ttl_ns=None)

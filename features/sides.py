@@ -5,12 +5,15 @@ and its *peer*. A reply row is turned round, so that both directions of a connec
 actor, peer and port.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from sidelong.features.events import with_events
-from sidelong.ingest.keys import hash_column, mix
+from sidelong.ingest.keys import Keys, hash_column, hash_strings, mix, numbered
 
 __all__ = [
     "DYNAMIC_PORT",
@@ -29,9 +32,10 @@ DYNAMIC_PORT: Final = 32768
 """From here up Linux picks client ports; RPC services there have no habitual number."""
 
 SIDES: Final = ("actor", "actor_pod", "actor_ip", "peer", "peer_pod", "peer_ip", "port")
-"""Who and what with. `sides` also adds `actor_key` and `peer_key`, which `hash_columns` takes up,
-`event` and `stealth` of `with_events`, `edge_port`, the server's port or 0 for dynamic ports and
-for ICMP, and `edge`, the key of the edge (features/edges.py)."""
+"""Who and what with. `sides` also adds `actor_key`, `peer_key` and `peer_ip_key`, as `hash_columns`
+takes up, `event` and `stealth` of `with_events`, `edge_port`, the server's port or 0 for dynamic
+ports and for ICMP, `edge`, the key of the edge (features/edges.py), and `addressed`, whether the
+peer has no name but its address."""
 
 # Kubelet and Cilium probe every endpoint, as is their work, and see pods before they serve.
 _PROBERS: Final = ("reserved:health", "reserved:host")
@@ -49,49 +53,74 @@ def sides(flows: pl.DataFrame) -> pl.DataFrame:
     two = ("src", "dst", "reply")
     if any(flows[name].null_count() for name in two):
         flows = flows.drop_nulls(two)
-    back = flows["reply"]
-    rows = flows.hstack(
-        [
-            flows[there].zip_with(back, flows[here]).alias(name)
-            for name, here, there in (
-                ("actor", "src", "dst"),
-                ("actor_pod", "src_pod", "dst_pod"),
-                ("actor_ip", "src_ip", "dst_ip"),
-                ("peer", "dst", "src"),
-                ("peer_pod", "dst_pod", "src_pod"),
-                ("peer_ip", "dst_ip", "src_ip"),
-                ("port", "dst_port", "src_port"),
-            )
-        ]
-    )
-    left_out = rows.select_seq(_LEFT_OUT).to_series()
+    back = flows["reply"].to_numpy()
+    actor, peer = _both(flows["src"], flows["dst"], back, _OF_NAME)
+    actor_ip, peer_ip = _both(flows["src_ip"], flows["dst_ip"], back, _OF_ADDRESS)
+    left_out = actor["prober"] | actor_ip["nobody"] | peer_ip["nobody_there"]
+    left_out |= actor["key"] == peer["key"]
+    keys = {"actor": actor["key"], "peer": peer["key"], "peer_ip": peer_ip["key"]}
+    addressed = peer["addressed"]
     if left_out.any():
-        rows = rows.filter(~left_out)
-    return _keyed(with_events(rows))
+        flows = flows.filter(pl.Series(~left_out))
+        keys = {name: of[~left_out] for name, of in keys.items()}
+        addressed = addressed[~left_out]
+    turned = flows["reply"]
+    rows = flows.hstack(
+        [flows[there].zip_with(turned, flows[here]).alias(name) for name, here, there in _TURNED]
+    )
+    return _keyed(with_events(rows), keys).hstack([pl.Series("addressed", addressed)])
 
 
-_PEER_IP: Final = pl.col("peer_ip")
-_LEFT_OUT: Final = (
-    (pl.col("actor") == pl.col("peer"))
-    | pl.col("actor").is_in(_PROBERS)
-    | (
-        (_PEER_IP.str.contains(_NOBODY) | _PEER_IP.str.ends_with(".255"))
-        & (_PEER_IP != METADATA_ADDRESS)
-    ).fill_null(False)
-    | pl.col("actor_ip").str.contains(_NOBODY).fill_null(False)
+_TURNED: Final = (
+    ("actor", "src", "dst"),
+    ("actor_pod", "src_pod", "dst_pod"),
+    ("actor_ip", "src_ip", "dst_ip"),
+    ("peer", "dst", "src"),
+    ("peer_pod", "dst_pod", "src_pod"),
+    ("peer_ip", "dst_ip", "src_ip"),
+    ("port", "dst_port", "src_port"),
+)
+_TEXT: Final = pl.col("text")
+_IS_NOBODY: Final = _TEXT.str.contains(_NOBODY)
+_OF_NAME: Final = (
+    _TEXT.is_in(_PROBERS).fill_null(False).alias("prober"),
+    (_TEXT.str.starts_with("ip:") | _TEXT.str.starts_with("world:"))
+    .fill_null(False)
+    .alias("addressed"),
+)
+_OF_ADDRESS: Final = (
+    _IS_NOBODY.fill_null(False).alias("nobody"),
+    ((_IS_NOBODY | _TEXT.str.ends_with(".255")) & (_TEXT != METADATA_ADDRESS))
+    .fill_null(False)
+    .alias("nobody_there"),
 )
 
 
-def _keyed(rows: pl.DataFrame) -> pl.DataFrame:
+def _both(
+    src: pl.Series, dst: pl.Series, back: NDArray[np.bool_], facts: Sequence[pl.Expr]
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Facts and `key` of the actor's text and the peer's in each row, found once for each text."""
+    codes, texts = numbered(pl.concat([src, dst]))
+    found = {
+        fact.name: fact.to_numpy() for fact in texts.alias("text").to_frame().select_seq(facts)
+    }
+    found["key"] = hash_strings(texts)
+    here, there = codes[: len(back)], codes[len(back) :]
+    actor, peer = np.where(back, there, here), np.where(back, here, there)
+    return (
+        {name: values[actor] for name, values in found.items()},
+        {name: values[peer] for name, values in found.items()},
+    )
+
+
+def _keyed(rows: pl.DataFrame, keys: dict[str, Keys]) -> pl.DataFrame:
     """Rows with the keys of their sides, their edge port and the key of their edge."""
     port = rows["port"].fill_null(0) if rows["port"].null_count() else rows["port"]
     edge_port = port.zip_with(port < DYNAMIC_PORT, pl.Series([0], dtype=pl.UInt16))
-    keys = [hash_column(rows["actor"]), hash_column(rows["peer"])]
-    edge = mix(*keys, hash_column(edge_port), hash_column(rows["protocol"]))
+    edge = mix(keys["actor"], keys["peer"], hash_column(edge_port), hash_column(rows["protocol"]))
     return rows.hstack(
         [
-            pl.Series("actor_key", keys[0]),
-            pl.Series("peer_key", keys[1]),
+            *(pl.Series(f"{name}_key", of) for name, of in keys.items()),
             edge_port.alias("edge_port"),
             pl.Series("edge", edge),
         ]

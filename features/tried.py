@@ -5,16 +5,18 @@ Who guesses asks for much that does not exist, over connections that all succeed
 
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from sidelong.features.bounds import Bounds
-from sidelong.ingest.keys import hash_columns
+from sidelong.ingest.groups import Groups
+from sidelong.ingest.keys import Keys, hash_columns, hash_rows
 from sidelong.ingest.table import Table
 
 __all__ = ["Tried"]
 
 _IDENTIFIER: Final = r"/(?:\d+|[0-9a-fA-F-]{16,})(?:/|$)"
-_SERVICE: Final = r"^[^.]+\.[^.]+\.svc\."
+_NXDOMAIN: Final = 3
 _DAY_NS: Final = 86_400_000_000_000
 
 
@@ -34,22 +36,26 @@ class Tried:
 
         That is the path with numbers and long identifiers folded to one.
         """
-        rows = _told(oriented, "status").filter(pl.col("status") > 0, pl.col("path").is_not_null())
+        if oriented["status"].null_count() == oriented.height:
+            return oriented.clear().with_columns(template=pl.lit(None, pl.String))
+        rows = oriented.filter(pl.col("status") > 0, pl.col("path").is_not_null())
         rows = rows.with_columns(template=pl.col("path").str.replace_all(_IDENTIFIER, "/{}"))
-        return self._first(rows, ["actor", "peer", "method", "template"])
+        return self._first(rows, hash_columns(rows, ["actor", "peer", "method", "template"]))
 
     def services(self, lookups: pl.DataFrame) -> pl.DataFrame:
         """The first answer on each (actor, name of a service).
 
-        Takes DNS rows with the columns of `name_parts`. Only `service.namespace.svc` counts: longer
-        names are what search paths make of others.
+        Takes rows of `NameParts`. Only `service.namespace.svc` counts: longer names are what search
+        paths make of others.
         """
-        rows = _told(lookups, "dns_rcode").filter(
-            pl.col("internal"),
-            pl.col("dns_rcode").is_in([0, 3]),
-            pl.col("dns_name").str.contains(_SERVICE),
-        )
-        return self._first(rows, ["actor", "dns_name"])
+        if lookups["dns_rcode"].null_count() == lookups.height:
+            return lookups.clear()
+        code = lookups["dns_rcode"].to_numpy()
+        told = lookups["internal"].to_numpy() & lookups["service"].to_numpy()
+        rows = np.flatnonzero(told & ((code == 0) | (code == _NXDOMAIN)))
+        keys = hash_rows(lookups, ["actor", "dns_name"], rows)
+        new = self._tried.find(keys) < 0
+        return self._first(lookups[rows[new]], keys[new])
 
     def tidy(self, now_ns: int) -> None:
         """Forget at an event-time tick what is old or beyond the bounds."""
@@ -63,18 +69,12 @@ class Tried:
         """Go on from a snapshot."""
         self._tried.restore(state["table"])
 
-    def _first(self, rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-        """The rows whose value of `names` was not seen before today."""
+    def _first(self, rows: pl.DataFrame, keys: Keys) -> pl.DataFrame:
+        """The rows of which the key was not seen before today."""
         if rows.is_empty():
             return rows
-        keys = hash_columns(rows, names)
-        rows = rows.with_columns(tried=pl.Series(keys, dtype=pl.UInt64))
-        rows = rows.filter(pl.Series(self._tried.find(keys) < 0, dtype=pl.Boolean))
-        rows = rows.unique("tried", keep="first", maintain_order=True)
-        self._tried.put(rows["tried"].to_numpy(), seen=rows["time"].to_physical().to_numpy())
+        first = Groups(keys).first
+        first = first[self._tried.find(keys[first]) < 0]
+        rows = rows[first]
+        self._tried.put(keys[first], seen=rows["time"].to_physical().to_numpy())
         return rows
-
-
-def _told(rows: pl.DataFrame, column: str) -> pl.DataFrame:
-    """The rows, or none where no row has the column, as most often."""
-    return rows.clear() if rows[column].null_count() == rows.height else rows

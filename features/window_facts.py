@@ -184,7 +184,7 @@ _LOOKUP_FACTS: Final = {
 def lookup_facts(rows: pl.DataFrame) -> pl.DataFrame:
     """What DNS rows, of which `LOOKUP_COLUMNS` are needed, add to windows of domains.
 
-    Takes rows of `with_name_parts`. What search paths make of names and what
+    Takes rows of `NameParts`. What search paths make of names and what
     resolvers pass on is left out. Adds `name`, the key of the name below the domain.
     """
     rows = rows.filter(
