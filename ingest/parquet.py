@@ -19,7 +19,15 @@ from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.schema import FLOW_SCHEMA, conform
 from sidelong.ingest.source import BadRows, Batch
 
-__all__ = ["STORED", "ParquetFile", "check_columns", "encoded", "stored_flows", "write_flows"]
+__all__ = [
+    "STORED",
+    "ParquetFile",
+    "check_columns",
+    "encoded",
+    "misfits",
+    "stored_flows",
+    "write_flows",
+]
 
 _SAMPLES: Final = 5
 _YEARS: Final = (1990, 2099)
@@ -133,11 +141,8 @@ def stored_flows(stored: pl.DataFrame, name: str, start: int = 0) -> tuple[pl.Da
     What does not fit is counted and left out. name, and start, the number of the first row, are for
     the samples. Errors: polars' own for what it cannot convert at all.
     """
-    flows = stored.select(_cast(column, dtype) for column, dtype in stored.schema.items())
-    strict = [column for column in stored.columns if not isinstance(FLOW_SCHEMA[column], pl.Enum)]
-    lost = [stored[column].is_not_null() & flows[column].is_null() for column in strict]
-    misfits = pl.DataFrame(lost).with_columns(time=flows["time"].is_null())
-    bad = misfits.select(pl.any_horizontal(pl.all())).to_series()
+    flows, misfits = _converted(stored)
+    bad = _any(misfits)
     rows = bad.arg_true()
     if not len(rows):
         return conform(flows), BadRows()
@@ -147,6 +152,23 @@ def stored_flows(stored: pl.DataFrame, name: str, start: int = 0) -> tuple[pl.Da
         value = ascii(stored[wrong][row])[:40]
         samples.append(f"{name}, row {start + row:,}: its {wrong} is {value}")
     return conform(flows.filter(~bad)), BadRows(len(rows), tuple(samples))
+
+
+def misfits(stored: pl.DataFrame) -> pl.Series:
+    """Which rows `stored_flows` leaves out of these columns: a Boolean for each."""
+    return _any(_converted(stored)[1]).alias("misfits")
+
+
+def _converted(stored: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The columns in their types, and which values that matter did not fit."""
+    flows = stored.select(_cast(column, dtype) for column, dtype in stored.schema.items())
+    strict = [column for column in stored.columns if not isinstance(FLOW_SCHEMA[column], pl.Enum)]
+    lost = [stored[column].is_not_null() & flows[column].is_null() for column in strict]
+    return flows, pl.DataFrame(lost).with_columns(time=flows["time"].is_null())
+
+
+def _any(misfits: pl.DataFrame) -> pl.Series:
+    return misfits.select(pl.any_horizontal(pl.all())).to_series()
 
 
 def _alike(stored: pl.DataType, wanted: pl.DataType) -> bool:

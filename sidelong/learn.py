@@ -26,7 +26,7 @@ from sidelong.progress import Reading, total_bytes
 from sidelong.tally import Tally
 from sidelong.terminal import Terminal, plural
 
-__all__ = ["learn", "learnt"]
+__all__ = ["learn", "learnt", "refuse_what_is_no_baseline", "tell_learnt"]
 
 _TOLD: Final = 10
 
@@ -52,7 +52,7 @@ def learn(
     be used, SourceError for an input that cannot be read or holds no flow.
     """
     if not is_store(baseline):
-        _refuse_what_is_no_baseline(Path(baseline))
+        refuse_what_is_no_baseline(Path(baseline))
     if not inputs and not declared:
         raise ConfigError(
             "there is nothing to learn from",
@@ -115,6 +115,14 @@ def learnt(
             f"there is no flow to learn from in {', '.join(inputs)}",
             hint="give a capture that holds traffic, or say what it is with --format",
         )
+    tell_learnt(model, tally, drift, learning, terminal)
+    return model
+
+
+def tell_learnt(
+    model: Baseline, tally: Tally, drift: Updated | None, learning: Learning, terminal: Terminal
+) -> None:
+    """Say what was learnt, what changed, and what was left out."""
     terminal.tell(_sentence(model, tally))
     if not can_train():
         terminal.say("no isolation forest was grown: that needs pip install 'sidelong[forest]'")
@@ -125,7 +133,6 @@ def learnt(
         terminal.say("what led to these incidents was not learnt; are they ordinary here?")
         for incident in left_out:
             terminal.say(f"  {headline(incident).plain}")
-    return model
 
 
 def _declaration(intent: Declared) -> str:
@@ -155,7 +162,8 @@ def _show(drift: Updated, terminal: Terminal) -> None:
             terminal.tell(f"  and {edges.height - _TOLD:,} more")
 
 
-def _refuse_what_is_no_baseline(folder: Path) -> None:
+def refuse_what_is_no_baseline(folder: Path) -> None:
+    """Errors: ConfigError for a path that holds anything else than a baseline."""
     if folder.is_dir():
         if is_replaceable(folder):
             return

@@ -5,6 +5,7 @@ they hold against an actor is not learnt from it.
 """
 
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 
@@ -47,6 +48,12 @@ class Learning:
                 self._habits.tidy(step.tick_ns)
             self._habits.observe(step.flows, step.evidence, step.closed)
             self._note(step.incidents)
+
+    def adopt(self, habits: dict[str, Any], incidents: list[Incident]) -> None:
+        """Take over what was gathered elsewhere, of all flows there are: the state of `Habits`, and
+        the incidents found on the way."""
+        self._habits.restore(habits)
+        self._note(incidents)
 
     def finish(self) -> Baseline:
         """What was learnt, once there are no more flows."""

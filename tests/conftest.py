@@ -14,6 +14,7 @@ from peers.fixtures_kafka import kafka as kafka
 from peers.fixtures_kafka import kafka_cluster as kafka_cluster
 from peers.fixtures_kubernetes import kubernetes as kubernetes
 from peers.fixtures_prometheus import promtool as promtool
+from peers.fixtures_spark import spark as spark
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 

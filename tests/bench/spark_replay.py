@@ -80,10 +80,8 @@ def main(arguments: Sequence[str]) -> None:
     print(f"all print the same {runs[0].lines} lines")
     print("| | wall s | CPU s | CPU us/flow | flows/s |\n|---|---|---|---|---|")
     for run in runs:
-        each = run.cpu / flows * 1e6
-        print(
-            f"| {run.name} | {run.wall:.0f} | {run.cpu:.0f} | {each:.2f} | {flows / run.wall:,.0f} |"
-        )
+        cells = (f"{run.wall:.0f}", f"{run.cpu:.0f}", f"{run.cpu / flows * 1e6:.2f}")
+        print(f"| {run.name} | {' | '.join(cells)} | {flows / run.wall:,.0f} |")
     one, two = runs[-2:]
     print(f"from one core to two: {one.wall / two.wall:.2f} times as fast")
     print(f"Spark costs {one.cpu / runs[1].cpu:.2f} times the CPU of one process")
@@ -100,9 +98,7 @@ def _ran(name: str, arguments: Sequence[str], environment: Mapping[str, str]) ->
     if done.returncode not in (0, 1):
         raise SystemExit(f"{name} ended with {done.returncode}")
     wall, cpu = time.monotonic() - began, _cpu() - before
-    return Ran(
-        name, wall, cpu, hashlib.sha256(done.stdout).hexdigest(), done.stdout.count(b"\n")
-    )
+    return Ran(name, wall, cpu, hashlib.sha256(done.stdout).hexdigest(), done.stdout.count(b"\n"))
 
 
 def _cpu() -> float:

@@ -22,6 +22,7 @@ from peers.alertmanager_peer import alertmanager_program
 from peers.debian import DebianError, debian_program, installed
 from peers.go_programs import GoError, built
 from peers.kafka_jars import KafkaError, kafka_jars
+from peers.spark_jars import spark_jars
 
 SOURCES: Final = Path(__file__).resolve().parent
 GO: Final = {
@@ -48,6 +49,7 @@ def main(names: Collection[str]) -> int:
         "Debian's packages": partial(installed, DEBIAN),
         "Alertmanager": alertmanager_program,
         "Kafka": kafka,
+        "Spark": spark_jars,
         "promtool": partial(debian_program, "prometheus", "promtool"),
         **{name: partial(built, name, SOURCES / folder) for name, folder in GO.items()},
     }

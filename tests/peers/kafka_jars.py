@@ -15,7 +15,7 @@ from typing import Final
 
 from peers.go_programs import BUILT
 
-__all__ = ["PASSWORD", "USER", "KafkaError", "java", "kafka_jars"]
+__all__ = ["PASSWORD", "USER", "KafkaError", "fetched", "java", "kafka_jars"]
 
 USER: Final = "sidelong"
 PASSWORD: Final = "only-in-tests"
@@ -81,17 +81,22 @@ def java(folder: Path, *arguments: str) -> list[str]:
     return [program, *_JAVA, logging, "-cp", f"{folder / 'libs'}/*", *arguments]
 
 
-def _fetch(folder: Path) -> None:
+def fetched(pom: Path, folder: Path, *properties: str) -> None:
+    """Have Maven copy what a pom depends on into a folder. Errors: KafkaError."""
     maven = shutil.which("mvn")
     if maven is None:
         raise KafkaError("no Maven to get Kafka with; install Maven 3.8 or later")
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", *properties]
+    quiet = ["--batch-mode", "--no-transfer-progress", "--quiet", "--file", str(pom)]
+    _run([maven, *quiet, *goal, f"-DoutputDirectory={folder}"], _MAVEN_SECONDS)
+
+
+def _fetch(folder: Path) -> None:
     fresh = folder.with_suffix(".new")
     shutil.rmtree(fresh, ignore_errors=True)
     (fresh / "storage").mkdir(parents=True)
     (fresh / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
-    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime"]
-    quiet = ["--batch-mode", "--no-transfer-progress", "--quiet", "--file", str(_POM)]
-    _run([maven, *quiet, *goal, f"-DoutputDirectory={fresh / 'libs'}"], _MAVEN_SECONDS)
+    fetched(_POM, fresh / "libs")
     properties = fresh / "format.properties"
     properties.write_text(_PROPERTIES.format(folder=fresh / "storage"), encoding="utf-8")
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
