@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach python,$(PYTHONS),$(shell $(python) -c '$(RECENT
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stream test peers stubs lint bench bench-curves bench-flood bench-day bench-kafka bench-spark score docs site notebook clean
+.PHONY: help demo stream test peers stubs lint bench bench-curves bench-flood bench-day bench-kafka soak bench-spark score docs site notebook clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ bench-kafka: $(BIN)/sidelong peers ## Measure the service over a real Kafka: flo
 
 bench-spark: $(BIN)/sidelong ## Replay 20 million flows alone and on Spark: the same, and how it scales.
 	@$(BIN)/python tests/bench/spark_replay.py
+
+soak: $(BIN)/sidelong peers ## Run the service for half an hour, then with Kafka away for five minutes.
+	@$(BIN)/python tests/bench/kafka_service.py soak
+	@SIDELONG_AWAY_SECONDS=300 $(BIN)/pytest -q tests/test_kafka_away.py
 
 score: $(BIN)/sidelong peers ## Score detection on labelled captures and a live bench (root, half an hour).
 	@$(BIN)/python tests/scorecard

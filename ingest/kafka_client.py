@@ -30,6 +30,7 @@ __all__ = [
     "built",
     "explained",
     "passes",
+    "reach",
     "wait_for_broker",
 ]
 
@@ -102,7 +103,7 @@ def built(
 
     with explained(settings, "answer"):
         common = _common(settings, name)
-        _reach(settings, common.get("ssl_context"))
+        _connect(settings, common.get("ssl_context"))
         try:
             return make(**common, **options, kafka_client=connections)
         except BaseException as error:
@@ -217,7 +218,12 @@ def _context(tls: KafkaTls) -> ssl.SSLContext:
     return context
 
 
-def _reach(settings: KafkaSettings, context: ssl.SSLContext | None) -> None:
+def reach(settings: KafkaSettings) -> None:
+    """See that Kafka takes a connection. Errors: KafkaError; ConfigError for certificates."""
+    _connect(settings, None if settings.tls is None else _context(settings.tls))
+
+
+def _connect(settings: KafkaSettings, context: ssl.SSLContext | None) -> None:
     """See that one of the servers takes a connection: the library only says that time went by.
 
     Errors: KafkaError, KafkaRefused.

@@ -26,6 +26,7 @@ from sidelong.ingest.kafka_client import (
 )
 from sidelong.ingest.kafka_membership import Membership
 from sidelong.ingest.kafka_ownership import Ownership
+from sidelong.ingest.kafka_records import as_pair, as_partition, as_records
 from sidelong.ingest.kafka_settings import KafkaSettings
 
 __all__ = ["KafkaConsumer", "Polled"]
@@ -128,7 +129,7 @@ class KafkaConsumer:
     @property
     def owned(self) -> frozenset[Partition]:
         """The partitions that `poll` told of as gained, or that were assigned, and not as lost."""
-        return frozenset(_pair(partition) for partition in self._own.owned)
+        return frozenset(as_pair(partition) for partition in self._own.owned)
 
     def partitions(self, topic: str) -> list[int]:
         """The partitions of a topic. Errors: KafkaError; KafkaRefused when there is no topic."""
@@ -144,7 +145,7 @@ class KafkaConsumer:
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions from these offsets on, and no others any more; without a group."""
         assert not self._grouped
-        wanted = {_partition(pair): offset for pair, offset in positions.items()}
+        wanted = {as_partition(pair): offset for pair, offset in positions.items()}
         self._consumer.assign(list(wanted))
         self._own.assign(wanted)
         for partition, offset in wanted.items():
@@ -183,17 +184,17 @@ class KafkaConsumer:
         if self._pending:
             self._commit_pending()
         return Polled(
-            records, {_pair(partition) for partition in gained}, {_pair(one) for one in lost}
+            records, {as_pair(partition) for partition in gained}, {as_pair(one) for one in lost}
         )
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Read on from `offset`; what was gained begins to be read. For a partition that went in
         the meantime nothing happens: the next `poll` tells."""
-        self._own.seek(_partition(partition), offset)
+        self._own.seek(as_partition(partition), offset)
 
     def position(self, partition: Partition) -> int | None:
         """The offset of the message that comes next; None unless it was sought."""
-        one = _partition(partition)
+        one = as_partition(partition)
         if one not in self._own.sought:
             return None
         try:
@@ -206,7 +207,7 @@ class KafkaConsumer:
     def end(self, partition: Partition) -> int | None:
         """The offset behind the last message, as the broker said when it was last read from; None
         before. Costs nothing; `bounds` asks."""
-        one = _partition(partition)
+        one = as_partition(partition)
         try:
             found: int | None = self._consumer.highwater(one)
         except errors.IllegalStateError:
@@ -220,40 +221,41 @@ class KafkaConsumer:
 
         Errors: KafkaError when the brokers do not tell within `timeout` seconds.
         """
-        asked = [_partition(one) for one in partitions]
+        asked = [as_partition(one) for one in partitions]
         if not asked:
             return {}
         wait = int(timeout * 1000)
         with explained(self._settings, "say how much there is"):
             first = self._consumer.beginning_offsets(asked, timeout_ms=wait)
         return {
-            place: (first[_partition(place)], end)
-            for place, end in self.ends(map(_pair, asked), timeout).items()
+            place: (first[as_partition(place)], end)
+            for place, end in self.ends(map(as_pair, asked), timeout).items()
         }
 
     def ends(self, partitions: Iterable[Partition], timeout: float = 10.0) -> dict[Partition, int]:
         """Of each partition the offset behind its last message. A consumer that also reads may have
         to wait for an answer as long as the broker waits for messages. Errors: KafkaError."""
-        asked = [_partition(one) for one in partitions]
+        asked = [as_partition(one) for one in partitions]
         with explained(self._settings, "say how much there is"):
             end = self._consumer.end_offsets(asked, timeout_ms=int(timeout * 1000))
-        return {_pair(one): end[one] for one in asked}
+        return {as_pair(one): end[one] for one in asked}
 
     def offsets_at(
         self, times_ms: Mapping[Partition, int], timeout: float = 10.0
     ) -> dict[Partition, int | None]:
         """Of each partition the offset of the first message that is not older than its time, in
         ms of Unix time; None where there is none. Errors: KafkaError."""
-        asked = {_partition(one): time_ms for one, time_ms in times_ms.items()}
+        asked = {as_partition(one): time_ms for one, time_ms in times_ms.items()}
         with explained(self._settings, "say what came when"):
             found = self._consumer.offsets_for_times(asked, timeout_ms=int(timeout * 1000))
         return {
-            _pair(one): None if (at := found.get(one)) is None else int(at.offset) for one in asked
+            as_pair(one): None if (at := found.get(one)) is None else int(at.offset)
+            for one in asked
         }
 
     def committed(self, partition: Partition, timeout: float = 10.0) -> int | None:
         """The offset that the group committed last, None for none. Errors: KafkaError."""
-        one = _partition(partition)
+        one = as_partition(partition)
         with explained(self._settings, "say what is committed"):
             found: int | None = self._consumer.committed(one, timeout_ms=int(timeout * 1000))
         return found
@@ -267,18 +269,25 @@ class KafkaConsumer:
         """
         assert self._committing
         for pair, offset in offsets.items():
-            if (one := _partition(pair)) in self._own.owned:
+            if (one := as_partition(pair)) in self._own.owned:
                 self._pending[one] = OffsetAndMetadata(offset, "", -1)
         return self._commit_pending()
 
+    def note(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit for the group what is read elsewhere, for tools that show how far behind it is; at
+        best. Nobody goes on from these."""
+        told = {as_partition(one): OffsetAndMetadata(at, "", -1) for one, at in offsets.items()}
+        with suppress(errors.KafkaError):
+            self._consumer.commit_async(told, callback=lambda *_: None)
+
     def pause(self, *partitions: Partition) -> None:
         """Bring no messages of these any more until `resume`."""
-        for one in map(_partition, partitions):
+        for one in map(as_partition, partitions):
             self._own.hold(one)
 
     def resume(self, *partitions: Partition) -> None:
         """Bring messages again; of what was gained only once it was sought."""
-        for one in map(_partition, partitions):
+        for one in map(as_partition, partitions):
             self._own.release(one)
 
     def close(self) -> None:
@@ -293,7 +302,7 @@ class KafkaConsumer:
     def _wanted(self, fetched: Mapping[TopicPartition, list[Any]]) -> dict[Partition, list[Record]]:
         """As records; without those of partitions that were fetched before they were sought."""
         return {
-            _pair(partition): [_record(message) for message in messages]
+            as_pair(partition): as_records(messages)
             for partition, messages in fetched.items()
             if partition in self._own.sought
         }
@@ -317,23 +326,3 @@ class KafkaConsumer:
             raise
         self._pending.clear()
         return True
-
-
-def _partition(pair: Partition) -> TopicPartition:
-    return TopicPartition(*pair)
-
-
-def _pair(partition: TopicPartition) -> Partition:
-    return (partition.topic, partition.partition)
-
-
-def _record(message: Any) -> Record:
-    return Record(
-        message.topic,
-        message.partition,
-        message.offset,
-        message.timestamp,
-        message.key,
-        message.value if message.value is not None else b"",
-        {name: value if value is not None else b"" for name, value in message.headers},
-    )

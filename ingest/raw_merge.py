@@ -179,6 +179,10 @@ class RawMerge:
         if len(chunk.offsets):
             self._lanes[partition].add(chunk)
 
+    def open(self, partition: int, position: Position) -> None:
+        """Take up a partition that there was not before."""
+        self._lanes[partition] = _Lane(position, _FIRST)
+
     def releasable(self, silent: Collection[int], most: int) -> dict[int, int]:
         """Of each partition how many rows may be taken, together no more than `most`: those that
         none that is not silent can still come before, the earliest first."""

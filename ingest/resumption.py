@@ -81,6 +81,8 @@ def _anew(positions: Mapping[int, Position], why: str) -> Resumption:
 def _missing(
     since: Mapping[int, Position], to: Mapping[int, Position], raw: Mapping[int, Bounds]
 ) -> list[int]:
-    """The raw partitions of which not all is there from `since` on up to `to`."""
-    gone = [place for place, at in since.items() if place not in raw or at.offset < raw[place][0]]
+    """The raw partitions of which not all is there from `since` on, those that were added since
+    from their beginning, up to `to`."""
+    begun = {place: Position(0) for place in to} | dict(since)
+    gone = [place for place, at in begun.items() if place not in raw or at.offset < raw[place][0]]
     return sorted({*gone, *(p for p, at in to.items() if p not in raw or at.offset > raw[p][1])})

@@ -215,6 +215,16 @@ class Sequencer:
         self._raw.start({place: at.offset for place, at in taken.items()})
         self._silence.begin(taken, self._clock())
 
+    def _take_in(self) -> None:
+        """Read partitions too that were added to the topic, from their beginning: the rounds from
+        now on tell positions of them."""
+        bounds = self._raw.bounds() or {}
+        for place in sorted(bounds.keys() - self._merge.positions.keys()):
+            self._merge.open(place, Position(bounds[place][0]))
+            self._silence.take_in(place, self._clock())
+            self._say(f"raw partition {place} is new, and is read")
+        self._raw.start({place: self._merge.read(place) for place in self._merge.positions})
+
     def _begin(self) -> None:
         """Round 0 of a new stream."""
         self._stream = Stream(self._pods)
@@ -247,7 +257,10 @@ class Sequencer:
     def _decide(self) -> bool:
         now = self._clock()
         if self._silence.asks(now, waiting=self._merge.rows > 0):
-            self._silence.told(self._raw.ends(), now)
+            ends = self._raw.ends()
+            if ends is not None and ends.keys() - self._merge.positions.keys():
+                self._take_in()
+            self._silence.told(ends, now)
         reads = {place: self._merge.read(place) for place in self._merge.positions}
         silent = self._silence.of(reads, now)
         counts = self._merge.releasable(silent, ROUND_ROWS)

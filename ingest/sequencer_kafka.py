@@ -115,7 +115,7 @@ class KafkaRaw:
         return self._told(self._asker.bounds)
 
     def ends(self) -> dict[int, int] | None:
-        """See `RawTopic`."""
+        """See `RawTopic`. Of new partitions the reader hears when it next asks for the leaders."""
         return self._told(self._asker.ends)
 
     def start(self, offsets: Mapping[int, int]) -> None:
@@ -153,6 +153,7 @@ class KafkaRaw:
         self, ask: Callable[[Iterable[Partition], float], Mapping[Partition, T]]
     ) -> dict[int, T] | None:
         try:
+            self._partitions = self._consumer.partitions(self._topic)
             found = ask(map(self._place, self._partitions), _BOUNDS_SECONDS)
         except KafkaRefused:
             raise

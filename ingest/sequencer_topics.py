@@ -47,8 +47,8 @@ class RawTopic(Protocol):
         ...
 
     def ends(self) -> Mapping[int, int] | None:
-        """Of each partition the offset behind its last message, as of now; None while nobody can
-        tell. Asked for often."""
+        """Of each partition the offset behind its last message, as of now, also of those that were
+        added since; None while nobody can tell. Asked for often."""
         ...
 
     def start(self, offsets: Mapping[int, int]) -> None:

@@ -3,6 +3,9 @@
 A partition counts as silent only on good grounds: nothing of it was read for the time to wait, and
 asked after that time its broker said that there is nothing more. A broker that does not answer is
 no ground. What was said holds for as long again, then it is asked once more.
+
+At the beginning, and when nobody could be asked for a while, who writes may need some time to come
+back too; so long event time stands still rather than run ahead of what they have to tell.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +15,9 @@ __all__ = ["Silence"]
 
 _ASK_SECONDS: Final = 0.05  # the least time between two questions
 _LASTS_SECONDS: Final = 0.2  # the least time for which an answer holds
+_NEW_SECONDS: Final = 10.0  # the longest between two, for there may be new partitions
 _IDLE_SECONDS: Final = 1.0  # without any row, until that is worth a row of its own
+_BACK_SECONDS: Final = 30.0  # the same, at the beginning and when nobody could tell
 _LONGEST_SECONDS: Final = 10.0  # between two such rows, each of which comes later than the last
 
 
@@ -32,7 +37,11 @@ class Silence:
         """Know nothing yet."""
         self._heard = dict.fromkeys(partitions, now)
         self._ends, self._asked = {}, float("-inf")
-        self.spoke(now)
+        self._spoke, self._pause = now, _BACK_SECONDS
+
+    def take_in(self, partition: int, now: float) -> None:
+        """Know nothing of this one, which there was not before."""
+        self._heard[partition] = now
 
     def heard(self, partition: int, now: float) -> None:
         """Something of a partition was read."""
@@ -45,8 +54,9 @@ class Silence:
     def asks(self, now: float, *, waiting: bool) -> bool:
         """Whether it wants to be `told` how much there is. waiting: whether there are rows that
         wait for it."""
-        if now - self._asked < max(self._wait, _ASK_SECONDS):
-            return False
+        since = now - self._asked
+        if since >= _NEW_SECONDS or since < max(self._wait, _ASK_SECONDS):
+            return since >= _NEW_SECONDS
         if not waiting and now - self._spoke < self._pause:
             return False
         return any(now - heard >= self._wait for heard in self._heard.values())
@@ -56,7 +66,7 @@ class Silence:
         self._asked = now
         self._ends = ends or {}
         if ends is None:
-            self.spoke(now)  # who knows what there is
+            self._spoke, self._pause = now, _BACK_SECONDS  # who knows what there is
 
     def of(self, read: Mapping[int, int], now: float) -> frozenset[int]:
         """The partitions that are silent. read: of each the offset that is to be read next."""

@@ -4,12 +4,14 @@ Flows of a source go to one partition, chosen by its name, so that their order s
 source came is told, after its flows are acknowledged, to the compacted topic beside it,
 `TOPIC.positions`. Between the two there is a moment: whoever dies in it sends the flows of one
 commit again, and none is lost. What a live source repeats after a restart is known from the topic
-itself, and left out.
+itself, and left out; and so is what Kafka took of a commit before it went away in the middle of it.
 """
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from secrets import token_hex
 from typing import Final
 
 import msgspec
@@ -30,6 +32,7 @@ __all__ = ["TopicSink"]
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 _READ_SECONDS: Final = 30.0
+_CLOCKS_MS: Final = 5_000  # by which clocks may differ
 _NOT_IN_A_HEADER: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -45,6 +48,8 @@ class TopicSink:
         self._topic: Final = address.topic
         self._positions: Final = f"{address.topic}.positions"
         self._producer: KafkaProducer | None = None
+        self._commit = ""  # the name of one that is not finished
+        self._begun_ms = 0
         self._make_ready()
         self.state = FolderState(sources=self._read_positions())
 
@@ -73,23 +78,29 @@ class TopicSink:
         """Send the flows of each source, and then how far the sources have come.
 
         Returns when all is acknowledged. Errors: NoRoom while Kafka does not take them, which may
-        pass, and what was sent already is sent again; KafkaRefused for what it will never take.
+        pass, and then the same flows, or those and more, are to be committed again; KafkaRefused
+        for what it will never take.
         """
         written = []
         try:
             producer = self._producer or KafkaProducer(self._kafka, "collect", compression="none")
             self._producer = producer
+            there = self._there() if self._commit else {}
+            if not self._commit:
+                self._commit, self._begun_ms = token_hex(8), time.time_ns() // _MS
             for source, frames in held.items():
                 shown = _NOT_IN_A_HEADER.sub("?", source)
-                parts = rows = size = 0
-                for batch in flow_batches(pl.concat(frames), shown):
+                parts = size = 0
+                rows = there.get(shown.encode(), 0)
+                for batch in flow_batches(pl.concat(frames)[rows:], shown):
+                    rows += batch.rows
                     producer.send(
                         self._topic,
                         batch.value,
                         key=source.encode(),
-                        headers=batch.headers,
+                        headers={**batch.headers, "commit": f"{self._commit} {rows}".encode()},
                     )
-                    parts, rows, size = parts + 1, rows + batch.rows, size + len(batch.value)
+                    parts, size = parts + 1, size + len(batch.value)
                 written.append(Written(self._topic, rows, size, parts))
             producer.flush()
             for source, state in sources.items():
@@ -102,6 +113,7 @@ class TopicSink:
         except KafkaError as error:
             self.close()
             raise NoRoom(0, why=error.problem) from error
+        self._commit = ""
         self.state = msgspec.structs.replace(self.state, sources={**self.state.sources, **sources})
         return written
 
@@ -127,6 +139,17 @@ class TopicSink:
                 if int(latest) >= time_ns:
                     flows = decoder.decode([record]).flows
                     yield flows.filter(pl.col("time").to_physical() >= time_ns)
+
+    def _there(self) -> dict[bytes, int]:
+        """Of each source how many rows Kafka has of the commit that was begun. Messages of a source
+        are there in the order of their sending without a hole, so that the rest is what follows."""
+        found: dict[bytes, int] = {}
+        for record in self._read(self._topic, max(0, self._begun_ms - _CLOCKS_MS)):
+            commit, _, rows = record.headers.get("commit", b"").partition(b" ")
+            if commit == self._commit.encode() and rows.isdigit():
+                source = record.headers.get("source", b"")
+                found[source] = max(found.get(source, 0), int(rows))
+        return found
 
     def _make_ready(self) -> None:
         """See that there is the topic; make the one beside it, if need be."""

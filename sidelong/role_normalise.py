@@ -206,6 +206,9 @@ class NormaliseRole:
                 saving.result()
                 self._counters["snapshots"] += 1
                 self._snapshot_at = time.time()
+                topic = self._config.kafka.topic("flows.raw")
+                read = {(topic, place): at.offset for place, at in sequencer.positions().items()}
+                self._election.note(read)
             except StateError as error:
                 self._say(str(error))
         if now < self._due or self._saving is not None:

@@ -100,10 +100,11 @@ class _Kafka:
 
 
 def _await_kafka(surroundings: Surroundings) -> None:
-    """Wait for a broker. Errors: SourceError when the service ends before there is one."""
+    """Wait for a broker; `KafkaWatch` says so. Errors: SourceError when the service ends before
+    there is one."""
     from sidelong.ingest.kafka_client import wait_for_broker
 
-    if not wait_for_broker(surroundings.config.kafka, surroundings.stop, surroundings.say):
+    if not wait_for_broker(surroundings.config.kafka, surroundings.stop, lambda _: None):
         raise SourceError("told to end while waiting for Kafka", hint="start it again")
 
 

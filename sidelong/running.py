@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
@@ -89,7 +89,10 @@ def run_service(config_path: str | None, asked: Sequence[RoleName] = ()) -> int:
         metrics = Metrics()
         build = _builders(config, work, metrics)
         vitals = Vitals(
-            build, stuck_seconds=service.stuck_seconds, ready_seconds=service.ready_seconds
+            build,
+            stuck_seconds=service.stuck_seconds,
+            ready_seconds=service.ready_seconds,
+            away=_watched(config, opened) if work.roles else lambda: "",
         )
         metrics.attach(vitals)
         metrics.attach(log)
@@ -116,6 +119,16 @@ def run_service(config_path: str | None, asked: Sequence[RoleName] = ()) -> int:
             _log.info("watched at %s", f"{service.listen.rpartition(':')[0]}:{port}")
         running.run(changed)
     return 0
+
+
+def _watched(config: Config, opened: ExitStack) -> Callable[[], str]:
+    """What tells why Kafka is not there."""
+    from sidelong.kafka_watch import KafkaWatch
+
+    watch = KafkaWatch(config.kafka, lambda text: _log.warning("%s", text))
+    watch.start()
+    opened.callback(watch.stop)
+    return watch.away
 
 
 def _builders(config: Config, work: Work, metrics: Metrics) -> dict[str, RoleBuilder]:

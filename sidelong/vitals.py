@@ -31,7 +31,8 @@ class Vitals:
     """What the threads of a service tell about their roles, and what follows from it.
 
     roles: those that are to run. stuck_seconds: after so long without a step a role is not alive.
-    ready_seconds: how far behind a role may be that is ready. May be used by any thread.
+    ready_seconds: how far behind a role may be that is ready. away: why Kafka is not there, "" when
+    it is. May be used by any thread.
     """
 
     name = ""  # for metrics: of the process
@@ -42,11 +43,13 @@ class Vitals:
         *,
         stuck_seconds: float,
         ready_seconds: float,
+        away: Callable[[], str] = lambda: "",
         ticks: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stuck_seconds = stuck_seconds
         self._ready_seconds = ready_seconds
+        self._away = away
         self._ticks = ticks
         self._clock = clock
         self._lock = Lock()
@@ -95,8 +98,11 @@ class Vitals:
         return found
 
     def ready(self) -> dict[str, str]:
-        """Of each role what it lacks to do its work, or FINE."""
-        return {name: self._lacks(state) for name, state in self._copies().items()}
+        """Of each role what it lacks to do its work, or FINE; and of Kafka, while it is away."""
+        found = {name: self._lacks(state) for name, state in self._copies().items()}
+        if why := self._away():
+            found["kafka"] = f"is away: {why}"
+        return found
 
     def _lacks(self, state: _State) -> str:
         if self._draining:
@@ -125,7 +131,7 @@ class Vitals:
     def gauges(self) -> Measures:
         """Which roles are up, when they last moved, and whether all are ready; for metrics."""
         states = self._copies()
-        lacking = any(self._lacks(state) != FINE for state in states.values())
+        lacking = any(told != FINE for told in self.ready().values())
         gauges: dict[str | Labelled, float] = {"ready": float(not lacking)}
         for name, state in states.items():
             gauges["up", "role", name] = float(state.phase == "up")

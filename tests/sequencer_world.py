@@ -200,7 +200,8 @@ def decided_order(world: World) -> pl.DataFrame:
             row = pl.DataFrame({"time": [one.idle_ns], "count": [0]})
             rounds.append(conform(row.with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC")))))
             continue
-        after = [int(ends[p][at.offset]) + at.rows for p, at in sorted(one.positions.items())]
+        told = [one.positions.get(p) for p in range(len(raw))]  # it may not know all yet
+        after = [0 if at is None else int(ends[p][at.offset]) + at.rows for p, at in enumerate(told)]
         parts = [rows[low:high] for rows, low, high in zip(raw, before, after, strict=True)]
         rounds.append(by_key(parts, reached))
         before = after
