@@ -201,7 +201,9 @@ def decided_order(world: World) -> pl.DataFrame:
             rounds.append(conform(row.with_columns(pl.col("time").cast(pl.Datetime("ns", "UTC")))))
             continue
         told = [one.positions.get(p) for p in range(len(raw))]  # it may not know all yet
-        after = [0 if at is None else int(ends[p][at.offset]) + at.rows for p, at in enumerate(told)]
+        after = [
+            0 if at is None else int(ends[p][at.offset]) + at.rows for p, at in enumerate(told)
+        ]
         parts = [rows[low:high] for rows, low, high in zip(raw, before, after, strict=True)]
         rounds.append(by_key(parts, reached))
         before = after
