@@ -1,6 +1,7 @@
 """Recorded or piped traffic through the pipeline, incidents to the screen as they are found."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as with_changes
@@ -14,6 +15,7 @@ from sidelong.errors import SourceError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.source import Source
 from sidelong.listing import JsonLines, Listing, Table, headline
+from sidelong.map_strangeness import RANKS
 from sidelong.naming import named_by
 from sidelong.pipeline import Pipeline
 from sidelong.progress import Reading, total_bytes
@@ -186,9 +188,12 @@ def watch(
 
     known = known or Known(Suppressions(), False, False)
 
+    latest: dict[str, Incident] = {}
+
     def show(events: Sequence[Incident]) -> None:
         if not events:
             return
+        latest.update((event.id, event) for event in events)
         tell(events)
         if listed := known.judge(events, found):
             with reading.aside():
@@ -203,7 +208,13 @@ def watch(
         listing.end()
         terminal.bad_rows(tally.bad.count, tally.bad.samples)
         if tally.flows:
+            _summary(terminal, [one for one in latest.values() if one.id in found])
             _report(terminal, tally, len(found), reading.rate)
+        if pipeline.evicted:
+            terminal.say(
+                f"{plural(pipeline.evicted, 'entry', 'entries')} of what was remembered were let "
+                "go: there was more than fits, and sight is narrower for it"
+            )
         if suppressed := known.ids - found:
             terminal.say(f"{plural(len(suppressed), 'more incident')} suppressed; --all lists them")
     if not tally.flows and tally.bad.count:
@@ -214,6 +225,16 @@ def watch(
     if not tally.flows:
         terminal.say("sidelong: there was no flow to look at")
     return len(found)
+
+
+def _summary(terminal: Terminal, incidents: Sequence[Incident]) -> None:
+    """How bad, and how many stories it comes to; of one incident its entry has told all."""
+    if len(incidents) < 2:
+        return
+    counted = Counter(one.severity for one in incidents)
+    ranked = ", ".join(f"{counted[rank]:,} {rank}" for rank in RANKS if counted[rank])
+    stories = len({one.story for one in incidents})
+    terminal.say(f"{ranked}, in {plural(stories, 'story', 'stories')}")
 
 
 def _report(terminal: Terminal, tally: Tally, found: int, rate: float) -> None:

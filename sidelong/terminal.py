@@ -28,13 +28,13 @@ __all__ = [
 _PLAIN_WIDTH: Final = 100
 
 
-def plural(count: int, thing: str) -> str:
-    """The count with its noun.
+def plural(count: int, thing: str, things: str | None = None) -> str:
+    """The count with its noun, whose plural is said where it is not formed by an s.
 
-    >>> plural(1, "flow"), plural(17036, "flow")
-    ('1 flow', '17,036 flows')
+    >>> plural(1, "flow"), plural(17036, "flow"), plural(2, "story", "stories")
+    ('1 flow', '17,036 flows', '2 stories')
     """
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
 
 
 def duration(length: timedelta) -> str:

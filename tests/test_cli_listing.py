@@ -41,8 +41,36 @@ def test_an_incident_is_a_line_to_scan_and_a_sentence_to_read(screen: io.StringI
     assert screen.getvalue().splitlines() == [
         "2026-11-23 02:18:41Z  HIGH      scan              shop/frontend -> "
         "payments/payments (2 ports)",
-        "                      shop/frontend tries the ports of payments/payments.",
+        "                      shop/frontend tries the ports of payments/payments.  id 4f2a",
     ]
+
+
+def test_where_there_is_little_room_who_and_whom_have_a_line_of_their_own(
+    screen: io.StringIO,
+) -> None:
+    terminal = Terminal(screen)
+    terminal.out.width = 60
+    Table(terminal).show([replace(SCAN, status="closed", summary="word " * 30)])
+    lines = screen.getvalue().splitlines()
+    assert lines[0].split() == ["2026-11-23", "02:18:41Z", "HIGH", "scan"]
+    assert lines[1] == "            shop/frontend -> payments/payments (2 ports)"
+    assert all(len(line) <= 60 for line in lines)
+
+
+def test_ports_and_peers_beyond_those_that_are_told_are_counted(screen: io.StringIO) -> None:
+    many = replace(SCAN, status="closed", counts={"ports": 1_000, "peers": 1})
+    Table(Terminal(screen)).show([many])
+    assert "payments/payments (1,000 ports)" in screen.getvalue()
+
+
+def test_a_story_is_shown_together_and_says_what_it_goes_on_from(screen: io.StringIO) -> None:
+    other = replace(SCAN, id="9c", story="9c", detected_at=START + timedelta(seconds=1))
+    third = replace(SCAN, id="77", detected_at=START + timedelta(seconds=2))
+    table = Table(Terminal(screen))
+    table.show([SCAN, other, third])
+    table.end()
+    ends = [line.rpartition("id ")[2] for line in screen.getvalue().splitlines() if "id " in line]
+    assert ends == ["4f2a", "77, story 4f2a", "9c"]
 
 
 def test_updates_fold_into_the_final_entry(screen: io.StringIO) -> None:
