@@ -9,7 +9,8 @@ __all__ = ["RecordingBounds"]
 class RecordingBounds:
     """Rows kept. What is beyond a bound goes at the next event-time tick, and is counted.
 
-    At these defaults a recording of 1,000 incidents among 5,000 workloads takes some 60 MB.
+    At these defaults a recording of 3,000 incidents and 100,000 edges among 5,000 workloads took
+    29 MB, and what makes it 25 MB more while it ran.
     """
 
     incidents: int = 10_000

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from doc_blocks import blocks
 from polars.testing import assert_frame_equal
 from shop_case import TEST, shop_baseline, shop_case
 
@@ -34,15 +36,16 @@ def of_kind(case: Case, kind: str) -> Incident:
 
 
 def test_four_lines_lead_from_an_id_to_flows_graph_and_policy() -> None:
-    baseline, id = shop_baseline(), of_kind(shop_case(), "dns_exfiltration").id
-    case = sidelong.open("examples/shop-incident/test.hubble.jsonl.zst", baseline=baseline)
-    flows = case.flows(id)
-    graph = case.graph(id)
-    policy = case.policy(id)
-    assert len(flows) > 60
-    assert "payments/payments" in graph.nodes["name"]
-    assert graph.edges["strange"].any()
-    assert "kind: CiliumNetworkPolicy" in policy.text
+    """Exactly those of the page."""
+    page = "docs/investigating.md"
+    (lines,) = [one.content for one in blocks(page) if "policy = case.policy" in one.content]
+    assert len(lines.splitlines()) == 4
+    found: dict[str, Any] = {}
+    exec(lines.replace('"shop.baseline"', repr(shop_baseline())), found)
+    assert len(found["flows"]) > 60
+    assert "payments/payments" in found["graph"].nodes["name"]
+    assert found["graph"].edges["strange"].any()
+    assert "kind: CiliumNetworkPolicy" in found["policy"].text
 
 
 def test_a_case_finds_what_replay_finds(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
