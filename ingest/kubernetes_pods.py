@@ -22,6 +22,7 @@ class _Address(msgspec.Struct, frozen=True):
 
 class _PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     host_network: bool | None = None
+    service_account_name: str | None = None
 
 
 class _Terminated(msgspec.Struct, frozen=True, rename="camel"):
@@ -68,6 +69,11 @@ class Pod(Thing, frozen=True):
         if owner.kind == "Node":  # a static pod, named after its node
             return self.metadata.name.removesuffix(f"-{owner.name}")
         return owner.name
+
+    @property
+    def account(self) -> str | None:
+        """The service account that it runs under, if it says so."""
+        return self.spec.service_account_name
 
     @property
     def on_host(self) -> bool:

@@ -15,8 +15,9 @@ from sidelong.errors import ConfigError
 from sidelong.ingest.holdings import POD_SCHEMA, Holding, nanoseconds
 from sidelong.ingest.kubernetes_ledger import KINDS, Ledger
 from sidelong.ingest.kubernetes_objects import address
+from sidelong.ingest.kubernetes_pods import Pod
 
-__all__ = ["read_holders"]
+__all__ = ["ACCOUNTS_SCHEMA", "read_accounts", "read_holders"]
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -27,11 +28,57 @@ _HINT: Final = (
 )
 
 
+ACCOUNTS_SCHEMA: Final = pl.Schema({"workload": pl.String(), "account": pl.String()})
+"""A workload, and the service account that its pods run under, without the namespace."""
+
+
+def read_accounts(path: Path) -> pl.DataFrame:
+    """The service accounts (`ACCOUNTS_SCHEMA`) of the workloads whose pods kubectl printed.
+
+    Of a workload whose pods run under several, as while that is changed, nothing is said; neither
+    by a pod map of our own form. Errors: ConfigError, naming file and key.
+    """
+    documents = _read(path)
+    if len(documents) == 1 and not _is_from_kubernetes(documents[0]):
+        return ACCOUNTS_SCHEMA.to_frame()
+    told = [
+        (f"{pod.metadata.namespace}/{pod.workload}", pod.account)
+        for document in documents
+        for pod in _pods(document)
+        if pod.account
+    ]
+    rows = pl.DataFrame(told, schema=ACCOUNTS_SCHEMA, orient="row").unique()
+    return rows.filter(pl.len().over("workload") == 1).sort("workload")
+
+
+def _pods(document: "_Node") -> Iterator[Pod]:
+    """The pods in one document of kubectl."""
+    kind = document["kind"].text()
+    if kind.endswith("List"):
+        default = kind.removesuffix("List") or "Pod"
+        items = [(item, item["kind"].text() or default) for item in document["items"].items()]
+    elif kind:
+        items = [(document, kind)]
+    else:
+        items = [(document["object"], document["object"]["kind"].text())]
+    for item, of in items:
+        if of == "Pod":
+            yield msgspec.convert(item.value, Pod)
+
+
 def read_holders(path: Path) -> pl.DataFrame:
     """The holders in a file, as `PodMap.read` understands it, in `POD_SCHEMA`.
 
     Errors: ConfigError, naming file and key.
     """
+    documents = _read(path)
+    try:
+        return _holders(documents)
+    except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can write
+        raise ConfigError(f"the pod map {path} holds no text: {error}", hint=_HINT) from error
+
+
+def _read(path: Path) -> "list[_Node]":
     try:
         text = path.read_bytes().decode()
     except OSError as error:
@@ -40,11 +87,7 @@ def read_holders(path: Path) -> pl.DataFrame:
         ) from error
     except ValueError as error:
         raise ConfigError(f"the pod map {path} is not JSON: {error}", hint=_HINT) from error
-    documents = list(_documents(path, text))
-    try:
-        return _holders(documents)
-    except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can write
-        raise ConfigError(f"the pod map {path} holds no text: {error}", hint=_HINT) from error
+    return list(_documents(path, text))
 
 
 def _holders(documents: Sequence["_Node"]) -> pl.DataFrame:

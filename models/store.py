@@ -156,6 +156,23 @@ class ModelStore:
             (Path(folder) / FILE_NAME).write_bytes(said)
             return Feedback.read(Path(folder))
 
+    def save_feedback(self, said: Feedback) -> None:
+        """Write down what people said, for all versions."""
+        with tempfile.TemporaryDirectory() as folder:
+            said.save(Path(folder))
+            content = (Path(folder) / FILE_NAME).read_bytes()
+        with self._reached("written to"):
+            self._write(FILE_NAME, content)
+
+    def note(self, name: str, line: bytes) -> None:
+        """Add a line to a file beside the versions, such as a history of what was forgotten.
+
+        An object store cannot append: of two who do it at the same moment one may be lost.
+        """
+        before = self._read(name) or b""
+        with self._reached("written to"):
+            self._write(name, before + line)
+
     def _contents(self, version: str) -> Iterator[tuple[str, bytes]]:
         listing = self._read(f"versions/{version}/{_FILES}")
         if listing is None:

@@ -9,13 +9,12 @@ from typing import Final
 from sidelong.alerts.audit import Entry, Verdict, append
 from sidelong.alerts.incident import Incident
 from sidelong.alerts.lessons import Lesson, benign, confirmed
+from sidelong.baseline_places import feedback_on, load_baseline, save_feedback, shown
 from sidelong.config import Config, read_config
 from sidelong.errors import ConfigError
 from sidelong.incident_finding import chosen, held, last_states
 from sidelong.ingest.durations import length
 from sidelong.listing import headline
-from sidelong.models.baseline import Baseline
-from sidelong.models.feedback import Feedback
 from sidelong.policy import read_incidents
 from sidelong.terminal import Terminal
 
@@ -52,9 +51,8 @@ def judge(
             raise ConfigError(
                 f"{verdict} teaches a baseline, and none is given", hint="name it with --baseline"
             )
-        folder = Path(baseline)
-        Baseline.load(folder)  # which says what is wrong with it
-        before = Feedback.read(folder)
+        load_baseline(baseline)  # which says what is wrong with it
+        before = feedback_on(baseline)
         if verdict == "benign":
             until = now + (length(lasts, "--for") if lasts else _LICENCE)
             lesson = benign(incident, before, until=until.replace(microsecond=0))
@@ -71,7 +69,7 @@ def judge(
     # The trail first: a lesson without a teacher could not be traced.
     append(Path(settings.alerts.audit), entry)
     if lesson and baseline:
-        lesson.feedback.save(Path(baseline))
+        save_feedback(lesson.feedback, baseline)
     terminal.say(f"{verdict}  {incident.id}  {headline(incident).plain}")
     for line in lesson.taught if lesson else ():
         terminal.say(f"  {line}")
@@ -79,7 +77,7 @@ def judge(
         terminal.say("  there is nothing that the baseline could learn from it")
     told = f"written to {settings.alerts.audit} as {entry.by}"
     if lesson and lesson.taught:
-        told += f", and to {baseline}/feedback.json, which counts from the next start on"
+        told += f", and to {shown(baseline)}/feedback.json, which counts from the next start on"
     terminal.say(told)
     return 0
 

@@ -3,6 +3,9 @@
 Whatever takes `--baseline` takes either; see `is_store` for which of them a name stands for.
 """
 
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +14,20 @@ from sidelong.models.feedback import FILE_NAME, Feedback
 from sidelong.models.store import ModelStore, is_store
 
 __all__ = [
+    "HISTORY",
     "feedback_on",
     "load_baseline",
+    "note_history",
     "read_baseline",
     "save_baseline",
+    "save_feedback",
     "shown",
     "signature",
 ]
+
+HISTORY: Final = "history.jsonl"
+"""In the folder of a baseline, or beside the versions of a store: who had it forget what, a JSON
+object a line, only added to."""
 
 _WATCHED: Final = ("manifest.json", FILE_NAME)  # the manifest is written last
 
@@ -48,6 +58,26 @@ def save_baseline(baseline: Baseline, place: str) -> str:
         return f"published as version {store.publish(baseline)} in {store.shown}"
     baseline.save(Path(place))
     return f"saved as {place}"
+
+
+def save_feedback(said: Feedback, place: str) -> None:
+    """Save what people said of the baseline at a place. Errors: SourceError, of a store."""
+    if is_store(place):
+        ModelStore(place).save_feedback(said)
+    else:
+        said.save(Path(place))
+
+
+def note_history(entry: Mapping[str, object], place: str) -> None:
+    """Add to the `HISTORY` of the baseline at a place. Errors: SourceError, of a store."""
+    line = json.dumps(entry, ensure_ascii=False) + "\n"
+    if "://" in place:
+        ModelStore(place).note(HISTORY, line.encode())
+        return
+    with (Path(place) / HISTORY).open("a", encoding="utf-8") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def signature(place: str) -> object:

@@ -14,6 +14,7 @@ from sidelong.declared import declared as read_declared
 from sidelong.errors import ConfigError, SourceError
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
+from sidelong.ingest.podmap_files import read_accounts
 from sidelong.learning import Learning
 from sidelong.listing import headline
 from sidelong.models.baseline import Baseline, is_replaceable
@@ -75,6 +76,8 @@ def learn(
     if intent:
         model = replace(model, declared=intent.edges, guarded=intent.guarded)
         terminal.tell(_declaration(intent))
+    elif pods and model.declared.is_empty():
+        model = replace(model, guarded=_with_accounts(model.guarded, Path(pods)))
     told = save_baseline(model, baseline)
     terminal.say(f"{told}; use it with --baseline {baseline}")
     return 0
@@ -133,6 +136,17 @@ def tell_learnt(
         terminal.say("what led to these incidents was not learnt; are they ordinary here?")
         for incident in left_out:
             terminal.say(f"  {headline(incident).plain}")
+
+
+def _with_accounts(guarded: pl.DataFrame, pods: Path) -> pl.DataFrame:
+    """The workloads whose service account is known, those of kubectl's pods among them.
+
+    Policies that guard them are not: a workload that does not stand in the manifests beside
+    policies would seem to stand there.
+    """
+    told = read_accounts(pods).with_columns(ingress=pl.lit(False), egress=pl.lit(False))
+    before = guarded.join(told, on="workload", how="anti")
+    return pl.concat([before, told.select(guarded.columns)]).sort("workload")
 
 
 def _declaration(intent: Declared) -> str:

@@ -17,7 +17,9 @@ from sidelong.alerts.incident import Incident, Target
 from sidelong.alerts.outbox import Outbox
 from sidelong.alerts.receiver import Message, Sent, Undelivered
 from sidelong.cli import run
+from sidelong.models.baseline import Baseline
 from sidelong.models.feedback import Feedback
+from sidelong.models.store import ModelStore
 
 Captured = pytest.CaptureFixture[str]
 
@@ -361,6 +363,18 @@ def test_benign_teaches_the_baseline(tmp_path: Path, baseline: str) -> None:
     (edge,) = Feedback.read(Path(baseline)).known_edges
     assert (edge.actor, edge.peer, edge.port) == ("shop/frontend", "data/db", 5432)
     assert trail(tmp_path)[0]["taught"] == ["shop/frontend -> data/db:5432 is known"]
+
+
+def test_benign_teaches_a_model_store_for_all_versions(tmp_path: Path, baseline: str) -> None:
+    url = f"memory://{tmp_path}/models"
+    store = ModelStore(url)
+    store.publish(Baseline.load(Path(baseline)))
+    found = recorded(tmp_path, MOVEMENT)
+    assert run(["alerts", "benign", "a1", "--incidents", found, "--baseline", url]) == 0
+    (edge,) = store.feedback().known_edges
+    assert (edge.actor, edge.peer, edge.port) == ("shop/frontend", "data/db", 5432)
+    store.publish(Baseline.load(Path(baseline)))
+    assert store.load().feedback.known_edges == (edge,)
 
 
 def test_confirm_forbids(tmp_path: Path, baseline: str) -> None:

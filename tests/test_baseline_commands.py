@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import polars as pl
 import pytest
 from builders import flows, known, learnt, lookups
@@ -151,9 +152,25 @@ def test_a_store_forgets_by_a_new_version(shop: str, tmp_path: Path) -> None:
     assert (folder / "history.jsonl").is_file()
 
 
-def test_an_object_store_keeps_no_history_and_forgets_nothing(capsys: Captured) -> None:
-    assert run(["baseline", "forget", "shop/api", "--baseline", "s3://models"]) == 2
-    assert "cannot keep a history" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_so_does_a_store_at_a_url_with_what_people_said(
+    shop: str, tmp_path: Path, kind: str
+) -> None:
+    url = f"{kind}://{tmp_path}/models"
+    store = ModelStore(url)
+    store.publish(Baseline.load(Path(shop)))
+    known_edge = Edge(actor="shop/api", peer="pay/api", port=80)
+    store.save_feedback(Feedback(known_edges=(known_edge,)))
+    for subject in ("shop/api", "example.org"):
+        assert run(["baseline", "forget", subject, "--baseline", url, "--by", "ann"]) == 0
+    assert set(ModelStore(url).load().workloads["actor"]) == {"shop/web"}
+    assert ModelStore(url).feedback().known_edges == ()
+    history = fsspec.core.url_to_fs(url)[0].cat_file(f"{tmp_path}/models/history.jsonl")
+    entries = [json.loads(line) for line in history.splitlines()]
+    assert [(one["by"], one["forgot"]) for one in entries] == [
+        ("ann", "shop/api"),
+        ("ann", "example.org"),
+    ]
 
 
 def test_what_is_not_known_cannot_be_forgotten(shop: str, capsys: Captured) -> None:

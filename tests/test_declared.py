@@ -1,5 +1,6 @@
 """Cold start from declared intent: what policies expect, and what should not have passed."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -302,6 +303,26 @@ def test_a_workload_should_bear_the_account_that_was_declared(
     assert ("identity" in parts) is impostor
     if impostor:
         assert parts["identity"]["expected"] == "/ns/shop/sa/jobs"
+
+
+@pytest.mark.parametrize(("account", "impostor"), [("worker", False), ("web", True)])
+def test_a_workload_should_bear_the_account_of_its_pods(
+    tmp_path: Path, account: str, impostor: bool
+) -> None:
+    pods, seen, folder = (str(tmp_path / name) for name in ("pods.json", "f.parquet", "b"))
+    one = {"metadata": {"namespace": "shop", "name": "jobs"}, "kind": "Pod"}
+    one |= {"spec": {"serviceAccountName": "worker"}, "status": {"podIP": "10.0.0.1"}}
+    Path(pods).write_text(json.dumps({"kind": "PodList", "items": [one]}))
+    flows(*(f"{n}s shop/jobs <- shop/api:80 SYN-ACK" for n in range(9))).write_parquet(seen)
+    assert run(["learn", seen, "--pods", pods, "--baseline", folder]) == 0
+    told = flows("0s shop/jobs -> data/db:5432 DENIED").with_columns(
+        src_principal=pl.lit(f"spiffe://td/ns/shop/sa/{account}")
+    )
+    evidence = observed(Detectors(Baseline.load(Path(folder))), told)
+    parts = {p["feature"]: p for p in evidence.filter(kind="lateral_movement")["parts"].item()}
+    assert ("identity" in parts) is impostor
+    if impostor:
+        assert parts["identity"]["expected"] == "/ns/shop/sa/worker"
 
 
 def test_a_baseline_can_be_learnt_from_declarations_alone(

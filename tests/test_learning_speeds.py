@@ -183,6 +183,22 @@ def test_a_cron_job_is_remembered_for_months(
     assert after.forgotten.is_empty() is known_still
 
 
+def test_what_a_weekly_job_always_does_is_new_at_no_hour() -> None:
+    """For weeks it ran on Mondays; now it does again, and once by hand on a Thursday."""
+    baseline = BEFORE
+    for week in range(3):
+        run = flows(*use(week * 7 * DAY, "data/weekly", "pay/ledger:5432")).with_columns(
+            src_pod=pl.lit(f"data/weekly-{29_000_000 + week}-x2x4z")
+        )
+        learning = Learning(before=baseline)
+        learning.observe(run)
+        baseline = learning.update().baseline
+    assert "data/weekly -> pay/ledger:5432" in edges(baseline.contacts)
+    monday = flows(*use(28 * DAY, "data/weekly", "pay/ledger:5432"))
+    thursday = flows(*use(31 * DAY + 5 * HOUR, "data/weekly", "pay/ledger:5432"))
+    assert incidents([monday, thursday], baseline) == []
+
+
 def test_an_update_makes_a_workload_no_younger() -> None:
     after = update(BEFORE, *use(20 * DAY, "shop/web", "shop/api:80")).baseline
     row = after.workloads.filter(pl.col("actor") == "shop/web")

@@ -12,6 +12,7 @@ from cluster_objects import pod as cluster_pod
 
 from sidelong.errors import ConfigError
 from sidelong.ingest.podmap import PodMap
+from sidelong.ingest.podmap_files import read_accounts
 from sidelong.ingest.workloads import strip_pod_hash
 
 
@@ -278,3 +279,30 @@ def test_a_wrong_recording_is_refused_by_document_and_key(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         read(tmp_path, text)
+
+
+def accounts(tmp_path: Path, *items: dict[str, Any]) -> dict[str, str]:
+    path = tmp_path / "pods.json"
+    path.write_text(json.dumps({"kind": "PodList", "items": list(items)}))
+    return dict(read_accounts(path).iter_rows())
+
+
+def test_a_workload_bears_the_service_account_of_its_pods(tmp_path: Path) -> None:
+    web = owned("ReplicaSet", "web-7d9f8c6b5", **{"pod-template-hash": "7d9f8c6b5"})
+    pods = [
+        pod(f"web-7d9f8c6b5-{n}", metadata=web, spec={"serviceAccountName": "front"})
+        for n in ("x2x4z", "q7w4z")
+    ]
+    assert accounts(tmp_path, *pods, pod("bare")) == {"shop/web": "front"}
+
+
+def test_of_a_workload_whose_account_is_being_changed_nothing_is_said(tmp_path: Path) -> None:
+    pods = [pod(f"db-{n}", spec={"serviceAccountName": f"db{n}"}) for n in (0, 1)]
+    assert accounts(tmp_path, *(p | {"metadata": {**p["metadata"], **DB}} for p in pods)) == {}
+
+
+DB = owned("StatefulSet", "db")
+
+
+def test_a_pod_map_of_our_own_form_says_nothing_of_accounts(data: Path) -> None:
+    assert read_accounts(data / "cluster-lab" / "pods.json").is_empty()
