@@ -71,7 +71,8 @@ site: $(BIN)/sidelong ## Build the documentation as a site that needs no network
 	@echo "open build/site/index.html"
 
 notebook: $(BIN)/sidelong ## Start JupyterLab on the notebooks, with the data they use.
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks \
+	  $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean: ## Remove what was built, .venv included.
 	rm -rf .venv .artifacts .bench .peers .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

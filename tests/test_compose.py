@@ -197,3 +197,29 @@ def test_promtool_reads_every_rule_and_every_query(promtool: Path, tmp_path: Pat
 def variables_in(query: str) -> str:
     """With what Grafana would put for its variables."""
     return query.replace("$__rate_interval", "5m").replace("$__range", "30m")
+
+
+def test_jupyter_starts_in_a_copy_of_the_notebooks_that_is_not_overwritten(tmp_path: Path) -> None:
+    service = SERVICES["jupyter"]
+    assert {"../examples:/work/examples:ro", "../notebooks:/work/notebooks:ro"} <= {
+        *service["volumes"]
+    }
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "jupyter").write_text("#!/bin/sh\npwd\n")
+    (tmp_path / "jupyter").chmod(0o755)
+    script = service["command"][0].replace("$$", "$").replace("/work", str(tmp_path))
+    for _ in range(2):
+        ran = subprocess.run(
+            [*service["entrypoint"], script],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert ran.stdout == f"{tmp_path / 'mine'}\n"
+        copies = {path.name for path in (tmp_path / "mine").iterdir()}
+        assert copies == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+        kept = (tmp_path / "mine" / "1-triage.ipynb").read_text()
+        (tmp_path / "mine" / "1-triage.ipynb").write_text("changed")
+    assert kept == "changed"
