@@ -146,7 +146,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sight: KeptSight
     findings: tuple[Finding, ...]
     flows: Mapping[str, KeptFlows]
-    typed: str
+    typed: tuple[str, ...]
     files: Mapping[str, KeptFile]
 
 

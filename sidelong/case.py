@@ -57,7 +57,7 @@ class CaseParts:
     usual: pl.DataFrame | None = None
     flows: FlowReader | None = None
     what_if: WhatIf | None = None
-    typed: str = ""
+    typed: tuple[str, ...] = ()
 
 
 class Case:

@@ -105,7 +105,7 @@ def told_case(
             selectors=settings.selectors(),
             policy_kind=settings.kind,
             flows=_reader(stream, told=True) if stream is not None and has_flows else None,
-            typed=stream.typed if stream is not None and has_flows else "",
+            typed=stream.typed if stream is not None and has_flows else (),
         )
     )
 

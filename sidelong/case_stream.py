@@ -1,6 +1,5 @@
 """A stream that can be replayed: which inputs, how they are named, by what they are judged."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -127,11 +126,8 @@ class CaseStream:
             yield update
 
     @property
-    def typed(self) -> str:
-        """The inputs and options as they are typed behind a command."""
-        import shlex
-
-        told = [shlex.quote(os.fspath(one)) for one in self.inputs]
-        told += ["--pods", shlex.quote(self.pods)] if self.pods else []
-        told += ["--format", self.format] if self.format else []
-        return " ".join([*told, *(["--kubernetes"] if self.kubernetes else [])])
+    def typed(self) -> tuple[str, ...]:
+        """The inputs and options as they are typed behind a command, each a word of its own."""
+        pods = ("--pods", self.pods) if self.pods else ()
+        format = ("--format", self.format) if self.format else ()
+        return (*self.inputs, *pods, *format, *(("--kubernetes",) if self.kubernetes else ()))

@@ -89,8 +89,8 @@ def _lateral(incident: Incident, baseline: Baseline | None) -> Iterator[str]:
     yield (
         f"new_edge: -ln(({row['singletons']} + 1) / ({row['active_seconds']:,} + 1)) = "
         f"{-math.log(opens):.2f} for opening a connection that is new "
-        f"({row['singletons']} of its edges were used in one of {row['active_seconds']:,} active "
-        f"seconds only)"
+        f"(edges used in one second only: {row['singletons']}, of {row['active_seconds']:,} active "
+        f"seconds)"
     )
     yield (
         f"new_edge: -ln(({row['clients']} + 1/{services}) / ({edges.height:,} + 1)) = "

@@ -1,6 +1,7 @@
 """The work of `sidelong explain`: from an id to an explanation, and to a bundle of its evidence."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -110,9 +111,10 @@ def _bundle(case: Case, incident: Incident, path: Path, terminal: Terminal) -> N
     kept = case.all_flows(story) if case.parts.flows is not None else {}
     flows = sum(one.frame.height for one in kept.values())
     size = path.stat().st_size
+    again = shlex.join(("sidelong", "explain", incident.id, str(path)))
     terminal.say(
         f"kept in {path}: {plural(len(story), 'incident')} and {plural(flows, 'flow')}, "
-        f"{size:,} bytes; open it with: sidelong explain {incident.id} {path}"
+        f"{size:,} bytes; open it with: {again}"
     )
 
 

