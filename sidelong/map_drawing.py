@@ -145,10 +145,11 @@ def table(graph: Graph, title: str = "", most: int = _ROWS) -> Markup:
 def _readable(graph: Graph, most: int) -> Graph:
     """The graph with at most so many boxes, and fewer where there were more arrows than one sees
     through."""
-    for boxes in (most, *(fewer for fewer in _FEWER if fewer < most)):
-        small = graph.bounded(boxes)
+    small = graph.bounded(most)
+    for fewer in _FEWER:
         if pairs(small).height <= _ARROWS:
             break
+        small = graph.bounded(min(fewer, most))
     return small
 
 

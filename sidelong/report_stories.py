@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from sidelong.alerts.incident import Incident, Severity
+from sidelong.alerts.incident import Incident, Kind, Severity
 from sidelong.map_drawing import figure
 from sidelong.map_strangeness import RANKS
 from sidelong.recording import Recording
@@ -41,12 +41,13 @@ class Story:
     @property
     def severity(self) -> Severity:
         """That of the worst."""
-        return min((one.severity for one in self.incidents), key=RANKS.index)
+        severities: list[Severity] = [one.severity for one in self.incidents]
+        return min(severities, key=RANKS.index)
 
     @property
     def title(self) -> str:
         """Who, and what kinds: a heading."""
-        kinds = list(dict.fromkeys(one.kind for one in self.incidents))
+        kinds: list[Kind] = list(dict.fromkeys(one.kind for one in self.incidents))
         actor = self.incidents[0].actor.workload
         if len(self.incidents) == 1:
             return f"{KINDS[kinds[0]]} by {actor}"

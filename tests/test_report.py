@@ -2,6 +2,7 @@
 
 import re
 import resource
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import zstandard
 from test_service_map import LATERAL, START, baseline, contacts
 
 from sidelong.alerts.incident import Actor, Incident, Observation, Target
@@ -239,6 +241,28 @@ def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None
 def test_a_run_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert run(["replay", "absent.pcap", "--report", str(tmp_path / "r.html")]) == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_interrupted_makes_a_report_of_what_it_saw(
+    traffic: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.html"
+    replaying = subprocess.Popen(
+        [sys.executable, "-m", "sidelong", "replay", "-", "--report", str(file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert replaying.stdin
+    assert replaying.stdout
+    packed = Path(traffic).read_bytes()
+    replaying.stdin.write(zstandard.ZstdDecompressor().stream_reader(packed).read())
+    replaying.stdin.flush()  # and it stays open: there may be more
+    assert replaying.stdout.readline().startswith(b"{")
+    replaying.send_signal(signal.SIGINT)
+    _, told = replaying.communicate(timeout=120)
+    assert b"interrupted" in told
+    assert "early: the run was interrupted" in file.read_text(encoding="utf-8")
 
 
 def test_the_demo_writes_a_report_beside_itself(
