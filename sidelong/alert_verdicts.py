@@ -76,7 +76,7 @@ def judge(
     if lesson and not lesson.taught:
         terminal.say("  there is nothing that the baseline could learn from it")
     told = f"written to {settings.alerts.audit} as {entry.by}"
-    if lesson and lesson.taught:
+    if lesson and lesson.taught and baseline:
         told += f", and to {shown(baseline)}/feedback.json, which counts from the next start on"
     terminal.say(told)
     return 0
