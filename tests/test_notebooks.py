@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -63,6 +64,18 @@ def test_a_notebook_is_short_and_holds_no_logic(notebook: Path) -> None:
     lines = [line.strip() for cell in code for line in cell["source"]]
     assert len(lines) < 80
     assert not [line for line in lines if line.startswith(("def ", "class ", "while ", "try:"))]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_links_to_is_there(notebook: Path) -> None:
+    text = "".join(
+        line
+        for cell in read(notebook)["cells"]
+        if cell["cell_type"] == "markdown"
+        for line in cell["source"]
+    )
+    links = re.findall(r"\]\(([^)#]+)", text)
+    assert [link for link in links if not (notebook.parent / link).exists()] == []
 
 
 def run(to: Path) -> Mapping[str, str]:
