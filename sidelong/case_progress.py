@@ -15,7 +15,6 @@ from sidelong.terminal import Terminal, plural
 __all__ = ["in_notebook", "progress"]
 
 _EVERY_SECONDS: Final = 0.25
-_SLOW_SECONDS: Final = 1.0  # what is done sooner shows nothing
 
 
 def in_notebook() -> bool:
@@ -29,7 +28,7 @@ def in_notebook() -> bool:
 def progress(
     label: str, sources: Sequence[Source], tally: Tally
 ) -> Iterator[Callable[[Batch | None], None]]:
-    """What is called after each batch, for a person to see how far it is; leaves no trace.
+    """What is called after each batch, for a person to see how far it is.
 
     The tally is counted by whoever reads; a batch that is given is counted here.
     """
@@ -51,32 +50,28 @@ def progress(
 def _notebook(
     label: str, total: int | None, tally: Tally
 ) -> Iterator[Callable[[Batch | None], None]]:
+    """One line, there from the start and the same at the end however long it took."""
     import IPython.display  # there is one: a kernel runs this
 
     shows: Any = IPython.display
-    begun = shown_at = time.monotonic()
-    handle: Any = None
 
-    def text() -> str:
-        share = f" {100 * tally.read_bytes // total} % of" if total else ""
-        return f"{label}:{share} {plural(tally.flows, 'flow')} so far"
+    def line(text: str) -> Any:
+        return shows.HTML(f"<small>{escaped(text, 200)}</small>")
+
+    handle = shows.display(line(f"{label} ..."), display_id=True)
+    shown_at = time.monotonic()
 
     def update(batch: Batch | None) -> None:
-        nonlocal handle, shown_at
+        nonlocal shown_at
         if batch is not None:
             tally.add(batch)
-        now = time.monotonic()
-        if now - begun < _SLOW_SECONDS or now - shown_at < _EVERY_SECONDS:
+        if time.monotonic() - shown_at < _EVERY_SECONDS:
             return
-        shown_at = now
-        line = shows.HTML(f"<small>{escaped(text())}</small>")
-        if handle is None:
-            handle = shows.display(line, display_id=True)
-        else:
-            handle.update(line)
+        shown_at = time.monotonic()
+        share = f" {100 * tally.read_bytes // total} %," if total else ""
+        handle.update(line(f"{label}:{share} {plural(tally.flows, 'flow')} so far"))
 
     try:
         yield update
     finally:
-        if handle is not None:
-            handle.update(shows.HTML(""))
+        handle.update(line(f"{label}: {tally}"))
