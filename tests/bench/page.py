@@ -125,17 +125,19 @@ def _tables(part: Mapping[str, Any]) -> Iterator[str]:
         yield ""
 
 
+_MOST: Final = 1e9
 _SHOWN: Final = {"bench", "name", "rate", "unit", "ratio", "against", "other"}
 
 
 def _row(row: Mapping[str, Any]) -> str:
     ratio = "" if row.get("ratio") is None else f"{row['ratio']:.2f}"
     more = ", ".join(
-        f"{value:,.4g} {key.replace('_', ' ')}" if isinstance(value, int | float) else f"{value}"
+        f"{value:,.{0 if value >= 1000 else 1}f} {key.replace('_', ' ')}"
         for key, value in row.items()
         if key not in _SHOWN
     )
     rate = f"{row['rate']:,.0f}" if row["rate"] >= 10 else f"{row['rate']:.2f}"
+    rate = rate if row["rate"] < _MOST else "over a billion"
     cells = (row["name"], rate, row["unit"], ratio, row.get("against", ""), more)
     return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
 
