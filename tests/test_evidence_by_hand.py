@@ -50,7 +50,8 @@ def test_every_number_about_the_example_can_be_counted_again(data: Path) -> None
 
 @pytest.mark.slow
 def test_every_number_about_captures_of_others_can_be_counted_again(data: Path) -> None:
-    assert disagreements(public(data)) == []
+    one_day = (one for one in public(data) if "/010-zeek" not in one.name)  # of two alike
+    assert disagreements(one_day) == []
 
 
 def last(frame: pl.DataFrame, baseline: Baseline | None = None) -> Incident:

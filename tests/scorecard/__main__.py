@@ -1,9 +1,10 @@
 """Scores detection and writes docs/scorecard.md: `make score`, or `sidelong score`.
 
-    python tests/scorecard [--live FOLDER]... [--no-live] [--no-darpa] [--check]
+    python tests/scorecard [--live FOLDER]... [--no-live] [--no-darpa] [--no-simulated] [--check]
 
-Without --live two sessions of the live bench run first (network namespaces: root), eight minutes at
-the same time. --check writes nothing and fails if a number is worse than docs/scorecard.json says.
+Simulated traffic is judged meanwhile, by processes of their own. Without --live two sessions of the
+live bench run first (network namespaces: root), eight minutes at the same time. --check writes
+nothing and fails if a number is worse than docs/scorecard.json says.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +28,8 @@ from peers.debian import DebianError, installed
 from scorecard.captures import Capture, cluster_lab, live, public
 from scorecard.card import cold_start, compared, hardened, page, totals
 from scorecard.judged import Judged, judge
+from scorecard.simulated import benign
+from scorecard.simulated import cold_start as cold_start_simulated
 from scorecard.worse import worse
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -43,10 +47,13 @@ def main() -> int:
     parser.add_argument("--live", action="append", type=Path, default=[], metavar="FOLDER")
     parser.add_argument("--no-live", action="store_true")
     parser.add_argument("--no-darpa", action="store_true")
+    parser.add_argument("--no-simulated", action="store_true")
+    parser.add_argument("--simulated", type=Path, metavar="FILE", help="judged before")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     data = Path(os.environ.get("SIDELONG_DATA", ROOT.parent / "shared" / "data"))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(2) as aside:
+        parts = {} if options.no_simulated or options.simulated else _begun(aside)
         sessions = options.live or ([] if options.no_live else _sessions(Path(folder)))
         captures = [live(one) for one in sessions]
         if (data / "labels.json").is_file():
@@ -56,6 +63,11 @@ def main() -> int:
         if not captures:
             return 2
         card, judged = scored(captures)
+        if options.simulated:
+            card["simulated"] = json.loads(options.simulated.read_text(encoding="utf-8"))
+        elif parts:
+            print("waiting for simulated traffic", file=sys.stderr)
+            card["simulated"] = {name: part.result() for name, part in parts.items()}
     if not options.no_darpa and (data / "midas-darpa").is_dir():
         from scorecard.midas import aucs
 
@@ -71,12 +83,17 @@ def main() -> int:
     return 0
 
 
+def _begun(aside: ProcessPoolExecutor) -> dict[str, Future[dict[str, Any]]]:
+    """The judging of simulated traffic, under way in processes of its own."""
+    return {"benign": aside.submit(benign), "cold_start": aside.submit(cold_start_simulated)}
+
+
 def scored(captures: Sequence[Capture]) -> tuple[dict[str, Any], list[Judged]]:
     """All numbers; tells on stderr how far it is."""
     judged = []
     for capture in captures:
         print(f"judging {capture.name}", file=sys.stderr)
-        judged.append(judge(capture))
+        judged.append(judge(capture, closely=True))
     print("cold start, harder, and simpler detectors", file=sys.stderr)
     card = {
         "detection": totals(judged),

@@ -40,7 +40,11 @@ def slower(capture: Capture, times: int) -> Capture:
             pl.col("src_ip").is_in(list(truth.addresses))
             | pl.col("dst_ip").is_in(list(truth.addresses))
         ).to_series()
-        inside = (ours & time.is_between(truth.start, truth.end + 2 * NS)).fill_null(False)
+        during = time.is_between(truth.start, truth.end + 2 * NS)
+        inside = (ours & during).fill_null(False)
+        # What a resolver asks for the attacker comes after the attacker has asked.
+        asked = flows.filter(inside)["dns_name"].drop_nulls().unique()
+        inside |= (flows["dns_name"].is_in(asked.implode()) & during).fill_null(False)
         at = inside.to_numpy()
         moved[at] = truth.start + (moved[at] - truth.start) * times
         end = truth.start + (truth.end - truth.start) * times

@@ -11,21 +11,26 @@ from typing import Any, Final
 import polars as pl
 from score import BENIGN_DNS
 
+from sidelong.ingest.csv_settings import CsvSettings
 from sidelong.ingest.inputs import open_inputs
 from sidelong.ingest.merge import merged
 from sidelong.ingest.podmap import PodMap
+from sidelong.ingest.settings import InputSettings
+from sidelong.ingest.zeek_tsv import Tables
 
 __all__ = ["NS", "Capture", "Truth", "cluster_lab", "live", "public"]
 
 NS: Final = 1_000_000_000
 _DAY_MINUTES: Final = 1_440
+_TAUGHT_SECONDS: Final = 1_500
 _AFTER_NS: Final = 60 * NS  # an alert may come so long after its cause
 
 
 @dataclass(frozen=True)
 class Truth:
     """One attack. actors: workloads that an alert may name; addresses: theirs; objects: what it
-    should name, any of them; nothing for no matter what. Times in nanoseconds of the epoch."""
+    should name, any of them; nothing for no matter what. towards: the addresses that it was aimed
+    at, if at some only. Times in nanoseconds of the epoch."""
 
     name: str
     kind: str
@@ -34,6 +39,7 @@ class Truth:
     objects: tuple[str, ...]
     start: int
     end: int
+    towards: tuple[str, ...] = ()
 
     def holds(self, time_ns: int) -> bool:
         """Whether something at that moment may come of it."""
@@ -44,7 +50,8 @@ class Truth:
 class Capture:
     """Flows in order. quiet_until: before it nobody attacked, None where nothing may be learnt.
 
-    group: live, lab or public. benign: moments of what only looks like an attack, by name.
+    group: live, lab, public or simulated. settings: how to read it. benign: moments of what only
+    looks like an attack, by name. inside: addresses that are watched though they are public.
     """
 
     name: str
@@ -54,11 +61,14 @@ class Capture:
     pods: PodMap | None = None
     quiet_until: int | None = None
     benign: dict[str, tuple[int, int]] = field(default_factory=dict)
+    settings: InputSettings = InputSettings()  # noqa: RUF009, a frozen value
+    inside: tuple[str, ...] = ()
 
     @cached_property
     def flows(self) -> pl.DataFrame:
         """All of them, in `FLOW_SCHEMA`."""
-        batches = merged(open_inputs(list(self.paths)))
+        format = "csv" if self.settings.csv.columns else None
+        batches = merged(open_inputs(list(self.paths), format, self.settings))
         return pl.concat([batch.flows for batch in batches if batch.flows.height])
 
     def parts(self, share: float = 1.0) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -77,6 +87,16 @@ class Capture:
         object.__setattr__(changed, "__dict__", {**vars(self), "flows": flows})
         return changed
 
+    @cached_property
+    def _held(self) -> dict[str, str]:
+        return dict(self.pods.frame.select("ip", "name").iter_rows()) if self.pods else {}
+
+    def holder(self, row: dict[str, Any], side: str) -> str:
+        """Who stands at a side of a flow: what the source says, the pod map, or the address."""
+        name, ip = row[side], str(row[f"{side}_ip"])
+        known = name if name and not name.startswith("reserved:world") else self._held.get(ip)
+        return str(known) if known else _name(ip)
+
     @property
     def workload_days(self) -> float:
         """For how long workloads were watched after the quiet time: each minute in which one is
@@ -84,7 +104,7 @@ class Capture:
         after = self.parts()[1].with_columns(minute=pl.col("time").dt.truncate("1m"))
         ends = [after.select("minute", ip=name) for name in ("src_ip", "dst_ip")]
         seen = pl.concat(ends).drop_nulls().unique()
-        inside = [ip for ip in seen["ip"].unique() if _is_inside(ip)]
+        inside = [ip for ip in seen["ip"].unique() if ip in self.inside or _is_inside(ip)]
         return seen.filter(pl.col("ip").is_in(inside)).height / _DAY_MINUTES
 
 
@@ -159,8 +179,78 @@ def public(data: Path) -> Iterator[Capture]:
         elif label["detection"] == "dns":
             zone = (label["zone"],)
             yield _whole(data, label, "dns_exfiltration", label.get("client"), zone)
-    for file in BENIGN_DNS:
+        elif label["detection"] == "scan":
+            yield _workstation(data, label["file"])
+        elif "new_edge" in label:
+            yield _new_edge(data, label)
+    for file in (*BENIGN_DNS, *BENIGN):
         yield Capture(file, "public", (str(data / file),), ())
+    yield Capture(_CLUSTER, "public", (str(data / _CLUSTER),), (), settings=_CLUSTER_SETTINGS)
+
+
+BENIGN: Final = (
+    "rita-proxy/proxy_rolling/conn.15:00:00-16:00:00.log.gz",
+    "rita-proxy/proxy_rolling/conn.16:00:00-17:00:00.log.gz",
+    "netflowlabeler/conn.json.log",
+    "zeek-btest/dce-rpc/mapi.pcap",
+    "zeek-btest/krb/smb2_krb.pcap",
+    "zeek-btest/smb/smb2.pcap",
+    "zeek-btest/smb/smb3_multichannel.pcap",
+    "zeek-btest/ssh/ssh.pcap",
+    "hubble-modern",
+    "hubble-otel",
+)
+"""What others recorded as ordinary, beside DNS."""
+
+_CLUSTER: Final = "derived/k8s_benign_first30.csv"
+_CLUSTER_SETTINGS: Final = InputSettings(
+    csv=CsvSettings(
+        columns={
+            "time": "Timestamp",
+            "src_ip": "Src IP",
+            "src_port": "Src Port",
+            "dst_ip": "Dst IP",
+            "dst_port": "Dst Port",
+            "protocol": "Protocol",
+            "duration": "Flow Duration",
+            "packets": "Total Fwd Packet",
+            "packets_received": "Total Bwd packets",
+        },
+        duration_unit="us",
+    )
+)
+
+
+def _workstation(data: Path, file: str) -> Capture:
+    """A day of one computer, with all that scanned it from outside: one attack, by many."""
+    columns = ("ts", "id.orig_h", "id.resp_h", "id.resp_p", "label")
+    tables = Tables(columns, (), ("conn",)).sections((data / file).read_bytes())
+    table = pl.concat([section.rows for section in tables])
+    evil = table.filter(pl.col("label") == "Malicious")["id.orig_h"].unique().sort()
+    actors = tuple(dict.fromkeys(_name(address) for address in evil))
+    truth = Truth("internet scanners", "scan", actors, tuple(evil), (), -(2**62), 2**62)
+    own = table.filter(pl.col("label") != "Malicious")["id.orig_h"].mode().sort().head(1)
+    return Capture(file, "public", (str(data / file),), (truth,), inside=tuple(own))
+
+
+def _new_edge(data: Path, label: dict[str, Any]) -> Capture:
+    """A new edge after some time in which nobody attacked."""
+    source, target, _ = label["new_edge"]
+    quiet = Capture("", "public", (str(data / label["file"]),), ())
+    begun = quiet.flows["time"].to_physical().min()
+    assert isinstance(begun, int)
+    truth = Truth(
+        name=label["tool"],
+        kind="lateral_movement",
+        actors=(_name(source),),
+        addresses=(source,),
+        objects=(_name(target),),
+        start=begun + _TAUGHT_SECONDS * NS,  # the intruder has been inside since before
+        end=2**62,
+    )
+    return replace(
+        quiet, name=label["file"], truths=(truth,), quiet_until=begun + _TAUGHT_SECONDS * NS
+    )
 
 
 def _whole(
@@ -175,6 +265,7 @@ def _whole(
         objects=tuple(objects),
         start=-(2**62),
         end=2**62,
+        towards=(label["target"],) if "target" in label else (),
     )
     return Capture(label["file"], "public", (str(data / label["file"]),), (truth,))
 

@@ -12,7 +12,13 @@ def worse(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Groups are compared that both have, so that a run without the live bench compares the rest.
     """
     groups = before["by_group"].keys() & now["by_group"].keys()
-    return [
+    simulated = [
+        sum(one["simulated"]["benign"]["false_alarms"].values())
+        for one in (before, now)
+        if "simulated" in one
+    ]
+    more = [f"simulated: false alarms {' -> '.join(map(str, simulated))}"]
+    return (more if simulated == sorted(set(simulated)) and len(simulated) == 2 else []) + [
         f"{group}, {kind}: {what}"
         for group in sorted(groups)
         for kind, old in before["by_group"][group].items()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from cluster.lab import Pod
-from cluster.shop import RESOLVER, Shop
+from cluster.shop import RESOLVER, SEARCH, TARGETS, Shop
 
 __all__ = ["HAPPENINGS", "Truth", "happened"]
 
@@ -155,6 +155,28 @@ def _outage(shop: Shop, pod: Pod) -> None:
     time.sleep(3)
 
 
+def _wide(shop: Shop, pod: Pod) -> None:
+    """The scraper is told of five hundred more targets, and visits each of them twice."""
+    calls = [{"to": ip, "port": 9100, "path": "/metrics", "every": 10} for ip in TARGETS]
+    told = {"dns": RESOLVER, "calls": calls, "seed": shop.chance.randrange(1 << 30)}
+    process = shop.lab.program(pod, "pod.py", told)
+    time.sleep(20)
+    process.kill()
+
+
+def _job(shop: Shop, pod: Pod) -> None:
+    """The pod of a job comes, does what its like do, and goes."""
+    told = {
+        "dns": RESOLVER,
+        "search": list(SEARCH),
+        "calls": [{"to": "orders", "port": 5432, "path": "/report", "every": 1}],
+        "seed": shop.chance.randrange(1 << 30),
+    }
+    job = shop.lab.pod("report-29700000-x2x4z", "10.244.6.21", pod.identity, told)
+    time.sleep(8)
+    shop.lab.kill(job)
+
+
 _UDP_PORTS: Final = (
     "7,9,17,19,49,53,67,68,69,80,111,123,135,137,138,139,161,162,177,427,443,445,500,514"
 )
@@ -178,6 +200,8 @@ HAPPENINGS: Final = (
         through="pay-0",
     ),
     Happening("rollout", "benign", "cart-0", (), _rollout("cart", "10.244.2.11")),
+    Happening("scraper of 500 targets", "benign", "prometheus", (), _wide),
+    Happening("CronJob", "benign", "report", (), _job),
     Happening("iodine", "dns_exfiltration", "stock-0", _EVIL, _iodine),
     Happening(
         "nmap -sT of two networks",

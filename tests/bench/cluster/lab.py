@@ -145,6 +145,22 @@ class Lab:
             self.program(pod, "pod.py", behaviour)
         return pod
 
+    def hold(self, pod: Pod, network: str, workloads: Mapping[str, str]) -> None:
+        """Let a pod stand for others: it holds all addresses of a network.
+
+        workloads: address to identity, for `pods.json`.
+        """
+        ip("-n", pod.netns, "route", "add", "local", network, "dev", "lo")
+        wire = f"{self._tag}v{pod.netns.rpartition('-')[2]}"
+        self._in_router("ip", "route", "add", network, "dev", wire)
+        for address, identity in workloads.items():
+            namespace, _, workload = identity.partition("/")
+            self._known[f"{workload}-{address}"] = {
+                "ip": address,
+                "namespace": namespace,
+                "workload": workload,
+            }
+
     def program(self, pod: Pod, name: str, told: Mapping[str, Any]) -> subprocess.Popen[bytes]:
         """Start a program of this folder in a pod."""
         return self.start(pod, [sys.executable, str(HERE / name), json.dumps(told)])

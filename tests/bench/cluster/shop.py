@@ -10,12 +10,16 @@ from typing import Any, Final
 
 from cluster.lab import Lab, Pod
 
-__all__ = ["RESOLVER", "SEARCH", "WORLD", "Shop"]
+__all__ = ["RESOLVER", "SEARCH", "TARGETS", "WORLD", "Shop"]
 
 RESOLVER: Final = "10.244.0.10"
 WORLD: Final = "198.51.100"
 TUNNEL: Final = "203.0.113.66"
 DROP: Final = "203.0.113.77"  # where exfiltrated names are answered
+TARGETS: Final = tuple(
+    f"10.244.{16 + half}.{host}" for half in (0, 1) for host in range(1, 251)
+)  # five hundred pods, which one namespace stands for
+_TARGET_NETWORK: Final = "10.244.16.0/23"
 SEARCH: Final = ("svc.cluster.local", "cluster.local", "lab.internal")
 
 _SERVICES: Final = {
@@ -78,6 +82,9 @@ class Shop:
             for number in range(len(_SERVICES[name][1])):
                 self.begin(name, number)
         self._watchers()
+        apps = self.lab.pod("apps", "10.244.6.30", "apps/any", {"serve": [9100]})
+        names = {ip: f"apps{n // 20}/app{n % 20}" for n, ip in enumerate(TARGETS)}
+        self.lab.hold(apps, _TARGET_NETWORK, names)
 
     def begin(
         self, name: str, number: int = 0, address: str | None = None, more: tuple[Any, ...] = ()
