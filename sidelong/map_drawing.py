@@ -27,7 +27,7 @@ _LABELLED: Final = 14  # arrows up to which ordinary ones are labelled too
 _ROWS: Final = 300
 _LETTER: Final = 6.8  # the width of one on an arrow
 _BESIDE: Final = 24.0
-_FITS: Final = 17  # characters of a bold name, and some more of what stands below it
+_FITS: Final = 18  # characters of a bold name, and some more of what stands below it
 _FITS_BELOW: Final = 22
 _ROUND: Final = ("outside", "address")
 _MARKS: Final = {"strange": "!", "denied": "\N{MULTIPLICATION SIGN}", "new": "+"}
@@ -196,7 +196,7 @@ def _box(
         "y": round(y, 1),
         "width": BOX[0],
         "height": BOX[1],
-        "name": _short(name, _FITS - 3 * bool(node["incidents"]) - 2 * (node["kind"] in _ROUND)),
+        "name": _short(name, _FITS - 3 * bool(node["incidents"])),
         "round": node["kind"] in _ROUND,
         "below": _short(space or below.get(node["kind"], ""), _FITS_BELOW),
         "kind": node["kind"],

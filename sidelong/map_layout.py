@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = ["BOX", "GAP", "Layout", "layout"]
 
-BOX: Final = (166.0, 42.0)
+BOX: Final = (172.0, 42.0)
 """Width and height of a box."""
 
 GAP: Final = 64.0

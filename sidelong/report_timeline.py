@@ -104,10 +104,13 @@ def _bars(rows: pl.DataFrame, span: _Span) -> list[dict[str, float]]:
     much."""
     total_ns = int((span.last - span.first).total_seconds() * _NANO)
     start_ns = int(span.first.timestamp() * _NANO)
-    place = (pl.col("time").to_physical() - start_ns) * _BARS // total_ns
+    # No bar is narrower than what was counted together, or every other one would be empty.
+    finest_ns = _NANO * int(rows["seconds"].max() or 1)  # type: ignore[arg-type]
+    bars = max(1, min(_BARS, total_ns // finest_ns))
+    place = (pl.col("time").to_physical() - start_ns) * bars // total_ns
     counted = (
         rows.select(place=place, events="events", signals="signals")
-        .filter(pl.col("place").is_between(0, _BARS - 1))
+        .filter(pl.col("place").is_between(0, bars - 1))
         .group_by("place")
         .agg(pl.col("events", "signals").sum())
         .with_columns(events=pl.max_horizontal("events", "signals"))
@@ -122,7 +125,7 @@ def _bars(rows: pl.DataFrame, span: _Span) -> list[dict[str, float]]:
             for name in ("events", "signals")
         ),
     )
-    wide = _WIDTH / _BARS
+    wide = _WIDTH / bars
     return [
         {"x": round(at * wide, 1), "width": wide - 1, "events": events, "signals": signals}
         for at, events, signals in tall.iter_rows()
