@@ -55,8 +55,7 @@ def executed(notebook: Path, to: Path) -> Path:
 
 
 def _settled(outputs: list[Output]) -> list[Output]:
-    """What does not depend on when it came: all that was printed as one output for each stream, and
-    no traces of progress."""
+    """What does not depend on when it came: all that was printed, as one output for each stream."""
     printed: dict[str, Output] = {}
     kept: list[Output] = []
     for output in outputs:
@@ -64,15 +63,9 @@ def _settled(outputs: list[Output]) -> list[Output]:
             first = printed.setdefault(output["name"], output)
             if first is not output:
                 first["text"] += output["text"]
-        elif not _is_trace(output):
+        else:
             kept.append(output)
     return [*(printed[name] for name in sorted(printed, reverse=True)), *kept]  # stdout first
-
-
-def _is_trace(output: Output) -> bool:
-    """Whether it is what a bar of progress leaves, where something took long enough for one."""
-    data = output.get("data", {})
-    return output["output_type"] == "display_data" and bool(data.get("text/html") == "")
 
 
 def _read(notebook: Path) -> Any:
