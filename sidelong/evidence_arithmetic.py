@@ -44,7 +44,8 @@ def arithmetic(
     elif "new_name_bytes" in features:
         lines += _names(incident, baseline)
     elif incident.kind == "scan":
-        lines += _outcomes(samples)
+        known = baseline is not None and incident.actor.workload in baseline.workloads["actor"]
+        lines += _outcomes(samples, known=known)
     total = nats_of(incident)
     if incident.kind == "anomaly":
         lines.append(f"{total:,.2f} nats in all; an anomaly informs, and never alarms alone.")
@@ -106,7 +107,7 @@ def _lateral(incident: Incident, baseline: Baseline | None) -> Iterator[str]:
         )
 
 
-def _outcomes(samples: pl.DataFrame | None) -> Iterator[str]:
+def _outcomes(samples: pl.DataFrame | None, *, known: bool) -> Iterator[str]:
     if samples is None or samples.is_empty():
         return
     charged = samples.filter(pl.col("log_evidence") > 0).drop_nulls("reason")
@@ -119,9 +120,11 @@ def _outcomes(samples: pl.DataFrame | None) -> Iterator[str]:
         )
         if reason == "REFUSED":
             theta = 1 - (1 - THETA1) / math.exp(weight)
+            line += f"; it is ln({1 - THETA1:.1f} / (1 - {theta:.3f})), for {100 * theta:.1f} % of "
             line += (
-                f"; it is ln({1 - THETA1:.1f} / (1 - {theta:.3f})), for at least "
-                f"{100 * theta:.1f} % of this workload's own first contacts succeed"
+                "this workload's own first contacts succeed at least"
+                if known
+                else "first contacts are taken to succeed where no habit is known"
             )
         yield line
 

@@ -167,6 +167,7 @@ def _flow_lines(samples: pl.DataFrame | None) -> Iterator[str]:
     if samples is None:
         return
     best = samples.sort("decisive", "row", descending=[True, False]).head(_FLOWS).sort("row")
+    first = samples.filter("decisive").head(1)["row"].to_list()
     for row in best.iter_rows(named=True):
         said = row["dns_name"] or " ".join(
             str(row[name]) for name in ("method", "path", "status") if row[name] is not None
@@ -180,7 +181,7 @@ def _flow_lines(samples: pl.DataFrame | None) -> Iterator[str]:
             *([printable(said, _SAID)] if said else []),
             f"{row['log_evidence']:+.2f} nats",
         ]
-        yield "  ".join(told) + ("  <- decided" if row["decisive"] else "")
+        yield "  ".join(told) + ("  <- decided" if row["row"] in first else "")
     if samples.height > _FLOWS:
         yield f"and {plural(samples.height - _FLOWS, 'flow')} more in the case"
 

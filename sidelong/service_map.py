@@ -165,6 +165,12 @@ class Graph:
 
         return svg(self, title)
 
+    def __repr__(self) -> str:
+        """As a tree of lines, folded if there is much of it."""
+        from sidelong.map_tree import tree
+
+        return tree(self.bounded(40)).rstrip()
+
     def _repr_html_(self) -> str:
         """For Jupyter: a drawing to point at and walk through, and the same as a table."""
         from sidelong.map_drawing import widget

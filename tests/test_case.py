@@ -105,6 +105,13 @@ def test_the_graph_of_an_incident_is_around_its_actor(case: Case) -> None:
     assert strange["incident"].to_list() == [incident.id]
 
 
+def test_a_graph_is_told_as_a_tree(case: Case) -> None:
+    told = repr(case.graph(of_kind(case, "lateral_movement")))
+    assert told.startswith("shop/catalog")
+    assert "!!" in told
+    assert len(repr(case.graph()).splitlines()) < 100
+
+
 def test_a_timeline_marks_the_moment_and_draws_offline(case: Case) -> None:
     incident = of_kind(case, "dns_exfiltration")
     timeline = case.timeline(incident)
