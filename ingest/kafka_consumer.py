@@ -166,6 +166,7 @@ class KafkaConsumer:
             try:
                 with explained(self._settings, "hand over messages"):
                     self._membership.check()
+                    self._own.unpark()
                     fetched = self._consumer.poll(timeout_ms=wait, max_records=most_records)
             except KafkaRefused:
                 raise

@@ -112,6 +112,14 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
         for partition in self.sought - self.held:
             self._switch(partition, on=not stopped)
 
+    def unpark(self) -> None:
+        """See that what was fetched of partitions that were paused then is taken up when they are
+        resumed: the library (3.0.12) does so only when nothing is in line, and takes what is used
+        up for something. Without it several of them are never read again."""
+        fetcher = self._consumer._fetcher
+        if not fetcher._next_partition_records:
+            fetcher._next_partition_records = None
+
     def _switch(self, partition: TopicPartition, *, on: bool) -> None:
         with suppress(KeyError):  # it went; the next event tells
             (self._consumer.resume if on else self._consumer.pause)(partition)

@@ -189,7 +189,7 @@ class KafkaRaw:
         return [record for each in records.values() for record in each]
 
     def _count(self, piece: Sequence[Record], raw: RawBatch[Record]) -> None:
-        self._rows_each += (raw.flows.height / len(piece) - self._rows_each) / 2
+        self._rows_each = max(raw.flows.height / len(piece), self._rows_each / 4)
         self.counters["records"] += len(piece)
         self.counters["bytes"] += sum(len(record.value) for record in piece)
         for record in piece:

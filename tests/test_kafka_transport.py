@@ -288,6 +288,26 @@ def test_a_paused_partition_brings_nothing_until_it_is_resumed(
     assert [record.value for record in read(consumer, 1)] == [b"one"]
 
 
+def test_of_paused_partitions_what_was_fetched_before_comes_once_they_are_resumed(
+    settings: KafkaSettings, produce: KafkaProducer, consume: Callable[..., KafkaConsumer]
+) -> None:
+    topic = topic_of(settings, 3)
+    places = [(topic, number) for number in range(3)]
+    for number in range(3):
+        for _ in range(4):
+            produce.send(topic, b"one", partition=number)
+    produce.flush()
+    consumer = consume()
+    consumer.assign(dict.fromkeys(places, 0))
+    found = 0
+    while found < 6:  # one after the other is in the middle of what was fetched when it is paused
+        for place, records in consumer.poll(1, 2).records.items():
+            found += len(records)
+            consumer.pause(place)
+    consumer.resume(*places)
+    assert len(read(consumer, 6)) == 6
+
+
 def test_a_reader_that_is_held_brings_nothing_and_loses_nothing(
     settings: KafkaSettings, produce: KafkaProducer, consume: Callable[..., KafkaConsumer]
 ) -> None:
