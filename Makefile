@@ -66,7 +66,7 @@ docs: $(BIN)/sidelong ## Write what the pages quote from the program; check ever
 	@$(BIN)/python docs/build.py
 
 site: $(BIN)/sidelong ## Build the documentation as a site that needs no network: build/site.
-	@$(BIN)/python docs/site/notebooks.py
+	@$(BIN)/python docs/site/notebook_pages.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "open build/site/index.html"
 

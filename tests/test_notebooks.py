@@ -81,7 +81,7 @@ def test_what_a_notebook_links_to_is_there(notebook: Path) -> None:
 def run(to: Path) -> Mapping[str, str]:
     """All of them run anew, as `make site` does it; what came of each."""
     ran = subprocess.run(
-        [sys.executable, ROOT / "docs" / "site" / "notebooks.py", "--to", to],
+        [sys.executable, ROOT / "docs" / "site" / "notebook_pages.py", "--to", to],
         env={name: value for name, value in os.environ.items() if name[:9] != "SIDELONG_"},
         capture_output=True,
         text=True,

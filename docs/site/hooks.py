@@ -16,7 +16,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # MkDocs loads a hook by its path
 
-from notebooks import NOTEBOOKS, placed, rendered
+from notebook_pages import NOTEBOOKS, placed, rendered
 
 __all__ = ["on_files", "on_page_content", "on_page_markdown", "on_post_build", "on_post_page"]
 

@@ -1,6 +1,6 @@
 """Notebooks as pages: run where nothing else is, then turned into Markdown with their outputs.
 
-    .venv/bin/python docs/site/notebooks.py --to build/notebooks
+    .venv/bin/python docs/site/notebook_pages.py --to build/notebooks
 
 runs all of notebooks/, two at a time, and keeps what came of each. `make site` does so first;
 without it pages show the notebooks without outputs.
