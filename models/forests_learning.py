@@ -72,8 +72,11 @@ def learn_scope(scope: str, windows: pl.DataFrame, windows_per_day: float) -> Sc
     skewed = np.array([one.skewed for one in features_of(scope)])
     forests, ordinary, pooled = [], [], []
     for chosen in members.values():
-        at = np.isin(of, chosen)
-        learnt, rest = rows[at & trains], rows[at & ~trains]
+        at = np.flatnonzero(np.isin(of, chosen))
+        teaches = trains[at]
+        if teaches.all() or not teaches.any():  # of one block: better by turns, here too
+            teaches = np.arange(len(at)) % 2 == 0
+        learnt, rest = rows[at[teaches]], rows[at[~teaches]]
         usual = medians(learnt)
         forests.append(
             train(_with_strays(_known(learnt[:_TRAINING], usual), learnt, skewed), skewed)

@@ -38,6 +38,16 @@ def test_whoever_was_watched_long_enough_has_a_forest_of_its_own(forests: Forest
     assert groups.keys() == mine | {"cluster", "namespace:shop"}
 
 
+@pytest.mark.parametrize("busy", ["monitoring/prometheus", "monitoring/agent", "a/b"])
+def test_many_windows_of_one_actor_within_minutes_train_and_calibrate(busy: str) -> None:
+    """All of them lie in one block, whichever half that goes to."""
+    sample = WindowSample()
+    others = [f"team{number % 7}/web{number}" for number in range(400)]
+    sample.add("edge", windows("edge", [busy] * 1_100 + others, 1))
+    found = learn_scope("edge", sample.windows("edge"), 1.0)
+    assert f"workload:{busy}" in found.groups
+
+
 def test_whoever_was_not_is_held_against_the_others(forests: Forests) -> None:
     nightly = forests.scopes["workload"].habit("jobs/nightly")
     assert (nightly.forest, nightly.own) == (0, False)
