@@ -69,7 +69,9 @@ class Chunk:
     @classmethod
     def of(cls, value: dict[str, Any]) -> "Chunk":
         """From plain values again."""
-        return cls(**(value | {"runs": [Run(*run) for run in value["runs"]]}))
+        chunk = cls(**value)
+        chunk.runs = [Run(*run) for run in chunk.runs]
+        return chunk
 
 
 @dataclass(slots=True)

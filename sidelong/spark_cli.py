@@ -32,7 +32,7 @@ _PARTITIONS = option(
     metavar="N",
     type=click.IntRange(1, 100_000),
     help="Into how many parts the stream of a cluster is split.  "
-    "[default: twice as many as tasks run at once]",
+    "[default: as many as tasks run at once]",
 )
 _ROWS = option(
     "--rows",

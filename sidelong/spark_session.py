@@ -24,7 +24,6 @@ LOG: Final = "spark.log"
 
 _LEAST_JAVA: Final = 17
 _LEAST_SPARK: Final = (4, 1)
-_LEAST_PARTS: Final = 4
 _SETTINGS: Final[Mapping[str, str]] = {
     "spark.app.name": "sidelong",
     "spark.ui.enabled": "false",
@@ -49,7 +48,7 @@ class SparkOptions:
     """Where Spark runs and how work is split.
 
     master: see `session`. settings: NAME=VALUE each, of Spark's own. partitions: parts of each
-    stream; None for twice as many as tasks run at once. rows: of a chunk, about.
+    stream; None for as many as tasks run at once. rows: of a chunk, about.
     """
 
     master: str | None = None
@@ -72,7 +71,7 @@ class SparkOptions:
 
     def parts(self, workers: int) -> int:
         """Into how many parts a stream is split where so many tasks run at once."""
-        return self.partitions or max(_LEAST_PARTS, 2 * workers)
+        return self.partitions or workers
 
 
 @contextmanager

@@ -112,8 +112,7 @@ def memory() -> Iterator[str]:
 def test_rows_out_of_an_object_store_are_those_of_a_file(memory: str, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     flows([row / 7 for row in range(100)]).cast(STORED).write_parquet(path, row_group_size=30)
-    with fsspec.open(f"{memory}/hour=01/a.parquet", "wb") as file:
-        file.write(path.read_bytes())
+    fsspec.filesystem("memory").pipe_file("/flows/hour=01/a.parquet", path.read_bytes())
     (url,) = find_flows([memory])[""]
     assert url.startswith("memory://")
     assert url.endswith("flows/hour=01/a.parquet")

@@ -7,6 +7,7 @@ attacks, replays them with `sidelong replay` and `sidelong spark replay`, holds 
 each other byte for byte, and prints wall time, CPU time and ratios. Fails where outputs differ.
 """
 
+import ctypes
 import hashlib
 import os
 import resource
@@ -23,6 +24,7 @@ __all__ = ["Ran", "compared", "main", "simulated"]
 
 _SIDELONG: Final = (sys.executable, "-m", "sidelong")
 _START: Final = "2026-11-23T06:00:00Z"
+_SUBREAPER: Final = 36  # PR_SET_CHILD_SUBREAPER, linux/prctl.h
 _ONE_CORE: Final = {"POLARS_MAX_THREADS": "1"}
 
 
@@ -67,6 +69,7 @@ def compared(flows: Path, masters: Sequence[str]) -> list[Ran]:
 
 def main(arguments: Sequence[str]) -> None:
     """Run it and print the table."""
+    _adopt()
     flows = int(arguments[0]) if arguments else 20_000_000
     rate = float(arguments[1]) if len(arguments) > 1 else 1_400.0
     folder = Path(tempfile.mkdtemp(prefix="sidelong-bench-"))
@@ -97,8 +100,24 @@ def _ran(name: str, arguments: Sequence[str], environment: Mapping[str, str]) ->
     )
     if done.returncode not in (0, 1):
         raise SystemExit(f"{name} ended with {done.returncode}")
-    wall, cpu = time.monotonic() - began, _cpu() - before
+    wall = time.monotonic() - began
+    _reap()
+    cpu = _cpu() - before
     return Ran(name, wall, cpu, hashlib.sha256(done.stdout).hexdigest(), done.stdout.count(b"\n"))
+
+
+def _adopt() -> None:
+    """Have what descendants leave behind, such as Spark's Java, become children of ours."""
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+
+
+def _reap() -> None:
+    """Wait for what was left behind, so that its time counts."""
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
 
 
 def _cpu() -> float:
