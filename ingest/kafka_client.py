@@ -185,7 +185,7 @@ def _common(settings: KafkaSettings, name: str) -> dict[str, Any]:
         "bootstrap_timeout_ms": int(settings.connect_seconds * 1000),
         "request_timeout_ms": int(min(20.0, settings.delivery_seconds / 2) * 1000),
         "reconnect_backoff_max_ms": 1_000,
-        "metadata_max_age_ms": 60_000,
+        "metadata_max_age_ms": 15_000,
     }
     if settings.tls is not None:
         options["ssl_context"] = _context(settings.tls)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import kafka
 import numpy as np
 import polars as pl
 import pytest
@@ -21,9 +22,9 @@ from sidelong.ingest.kafka_settings import KafkaSettings
 from sidelong.ingest.kafka_topics import create_topics
 from sidelong.ingest.merge import merged
 from sidelong.ingest.raw_batches import flow_batches
-from sidelong.ingest.schema import conform
+from sidelong.ingest.schema import conform, empty_flows
 from sidelong.ingest.source import Batch
-from sidelong.ingest.stream import Stretch
+from sidelong.ingest.stream import Stream, Stretch
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 FLOWS = 50_000
@@ -220,3 +221,36 @@ def test_a_process_that_is_killed_twice_makes_the_stream_of_one_that_is_not(
     assert sent < 3 * sum(map(len, parts)), "far more was sent again than need be"
     for process in processes:
         assert len(re.findall("makes the stream", process.log)) == 1, process.log
+
+
+def test_partitions_that_are_added_are_read_without_a_restart_and_by_a_successor(
+    settings: KafkaSettings, config: Path, tmp_path: Path
+) -> None:
+    rows = flows(3_000)
+    parts = [rows.slice(part * 1_000, 1_000) for part in range(3)]
+    send(settings, parts[:1])
+    reader = Reader(settings)
+    one = Normalising(config, tmp_path / "one")
+    two = None
+    try:
+        reader.until(1_000, one)
+        admin = kafka.KafkaAdminClient(bootstrap_servers=settings.servers)
+        admin.create_partitions({settings.topic("flows.raw"): RAW + 1})
+        admin.close()
+        send(settings, [empty_flows()] * RAW + parts[1:2])
+        while "is new, and is read" not in one.log:
+            reader.read()
+        reader.until(2_000, one)
+        one.kill()
+        two = Normalising(config, tmp_path / "two")
+        send(settings, [empty_flows()] * RAW + parts[2:])
+        reader.until(3_000, two)
+        assert "lost" not in two.log, two.log
+    finally:
+        one.kill()
+        if two is not None:
+            two.kill()
+        reader.close()
+    found = pl.concat(part.flows for log in reader.logs for part in heard(log)).sort("row")
+    expected = pl.concat(stretch.flows for stretch in Stream().stretches(rows))
+    assert set(expected["time"]) <= set(found["time"])
