@@ -16,7 +16,7 @@ from sidelong.ingest.podmap import PodMap
 from sidelong.models.baseline import Baseline
 from sidelong.spark_engine import Engine, Ordered
 from sidelong.spark_progress import SparkProgress
-from sidelong.spark_session import LOG, SparkOptions, session, workers_in
+from sidelong.spark_session import LOG, SparkOptions, first_line, session, workers_in
 from sidelong.spark_work import Plan
 from sidelong.terminal import Terminal, plural
 
@@ -107,10 +107,15 @@ def on_spark(options: SparkOptions, terminal: Terminal) -> Iterator[Run]:
                 finally:
                     engine.close()
         except Exception as error:
-            if "py" in type(error).__module__.partition(".")[0]:  # pyspark, py4j: nobody's fault
-                for line in _end_of(Path(folder) / LOG):
-                    terminal.say(line)
-            raise
+            if not type(error).__module__.startswith(("pyspark", "py4j")):
+                raise
+            for line in _end_of(Path(folder) / LOG):
+                terminal.say(line)
+            raise SourceError(
+                f"Spark gave up: {first_line(error)}",
+                hint="see what it said above; with too little memory give "
+                "--conf spark.executor.memoryOverhead=8g, or smaller chunks with --rows",
+            ) from error
 
 
 def _end_of(log: Path) -> list[str]:

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sidelong.errors import ConfigError, SourceError
 
-__all__ = ["ARROW_RECORDS", "LOG", "SparkOptions", "quiet", "session", "workers_in"]
+__all__ = ["ARROW_RECORDS", "LOG", "SparkOptions", "first_line", "quiet", "session", "workers_in"]
 
 ARROW_RECORDS: Final = 8
 """Messages of up to some megabytes are handed to Python so many at a time."""
@@ -102,13 +102,14 @@ def session(master: str | None, settings: Mapping[str, str], folder: Path) -> It
                 made.sparkContext.setLogLevel("ERROR")
             except Exception as error:  # whatever the JVM says of its master
                 raise SourceError(
-                    f"Spark does not start on {master}: {_first_line(error)}",
+                    f"Spark does not start on {master}: {first_line(error)}",
                     hint="check --master, and the settings given with --conf",
                 ) from error
         try:
             yield made
         finally:
-            made.stop()
+            with suppress(Exception):  # an interrupt may have ended Java before
+                made.stop()
 
 
 @contextmanager
@@ -183,6 +184,7 @@ def _said_into(file: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says first: Spark says much."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
