@@ -106,8 +106,9 @@ def _cost(notes: list[dict[str, float]]) -> list[tuple[float, float]]:
 def _measured(part: Mapping[str, Any]) -> str:
     told = part["measured"]
     return (
-        f"Measured {told['time'][:16].replace('T', ' ')} UTC on {told['cores']} cores "
-        f"({told['processor']}), Python {told['python']}; load of the machine then: {told['load']}."
+        f"Measured {told['time'][:16].replace('T', ' ')} UTC at commit {told['commit']} on "
+        f"{told['cores']} cores ({told['processor']}), Python {told['python']}; load of "
+        f"the machine then: {told['load']}."
     )
 
 
@@ -175,7 +176,9 @@ def _flood(part: Mapping[str, Any]) -> Iterator[str]:
         f"One workload of a hundred sends SYNs to {result['a_minute']:,} new addresses a minute "
         f"for five minutes. Memory grows by {grown:,.0f} MiB (bound: 400), {result['evicted']:,} "
         f"rows are evicted, {result['flows_per_cpu_second']:,} flows go through in a second of "
-        "processor time, and what is told is\n"
+        "processor time"
+        + (f" ({result['note']})" if "note" in result else "")
+        + ". What is told is\n"
     )
     yield from (
         f"- {one['severity']}, {one['kind']}: {one['summary']}" for one in result["incidents"]
@@ -185,7 +188,9 @@ def _flood(part: Mapping[str, Any]) -> Iterator[str]:
 
 def _day(part: Mapping[str, Any]) -> Iterator[str]:
     result = part["result"]
-    attacks = [one for one in result["labels"] if one["kind"] != "benign"]
+    until = result["curve"][-1]["clock_ns"] / 1e9
+    labels = result["labels"]
+    attacks = [one for one in labels if one["kind"] != "benign" and one["start"] < until]
     yield "## A day\n"
     ended = "" if result["finished"] else " (ended before the day did, for want of time)"
     yield (
@@ -193,8 +198,9 @@ def _day(part: Mapping[str, Any]) -> Iterator[str]:
         f"incidents in one process: {result['wall_seconds'] / 60:.0f} minutes of wall time, "
         f"{result['cpu_seconds'] / 60:.0f} minutes of processor time in the pipeline, "
         f"{result['flows_per_cpu_second']:,} flows a second of it; "
-        f"{result['peak_bytes'] / _MEBIBYTE:,.0f} MiB at most. {len(attacks)} "
-        f"attacks were injected; told, beside {result['infos']:,} that only inform, was\n"
+        f"{result['peak_bytes'] / _MEBIBYTE:,.0f} MiB at most. Attacks in it: "
+        f"{len(attacks)}; told above info: {len(result['incidents'])}; that only inform: "
+        f"{result['infos']:,}.\n"
     )
     yield from (
         f"- {one['severity']}, {one['kind']}: {one['summary']}" for one in result["incidents"]
