@@ -1,7 +1,7 @@
 """Services that a workload calls everywhere: how a scraper or a gateway works.
 
-Who calls the same port of three peers or more will call it on the next one too, as soon as that has
-an address, and before it listens.
+Who calls the same port of many peers will call it on the next one too, as soon as that has an
+address, and before it listens.
 """
 
 from typing import Final
@@ -13,10 +13,9 @@ from sidelong.models.baseline import Baseline
 __all__ = ["HABITUAL", "habitual_services"]
 
 HABITUAL: Final = ("actor", "edge_port", "protocol")
-_PEERS: Final = 3
 
 
-def habitual_services(baseline: Baseline) -> pl.DataFrame:
-    """(actor, port, protocol) that the actor uses towards three peers or more."""
-    peers = baseline.contacts.group_by(HABITUAL).agg(pl.col("peer").n_unique())
-    return peers.filter(pl.col("peer") >= _PEERS).select(HABITUAL)
+def habitual_services(baseline: Baseline, peers: int) -> pl.DataFrame:
+    """(actor, port, protocol) that the actor uses towards so many peers or more."""
+    found = baseline.contacts.group_by(HABITUAL).agg(pl.col("peer").n_unique())
+    return found.filter(pl.col("peer") >= peers).select(HABITUAL)

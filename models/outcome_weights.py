@@ -24,10 +24,8 @@ THETA0: Final = 0.95
 """Where a workload's own habit is unknown: measured 0.91 to 0.96 on workstations."""
 
 _PRIOR: Final = 20  # first contacts that this is worth beside a workload's own
+_SCRAPED: Final = 10  # peers at one port: more than a service depends on
 _BOUNDS: Final = (0.80, 0.99)
-
-STARTING: Final = 2 / 3
-"""Of a new target of a scraper: one in three is asked before it listens."""
 
 THETA1: Final = 0.2
 """Measured 0.00-0.03 for scanners, so this errs towards calling them benign."""
@@ -63,7 +61,9 @@ class OutcomeWeights:
                 "answered": pl.Series([_answered(theta) for theta in theta0], dtype=pl.Int64),
             }
         )
-        self._visiting = habitual_services(baseline).with_columns(visiting=pl.lit(True))
+        # Dynamic ports are many services under one number.
+        visited = habitual_services(baseline, _SCRAPED).filter(pl.col("edge_port") > 0)
+        self._visiting = visited.with_columns(visiting=pl.lit(True))
 
     def weigh(self, outcomes: pl.DataFrame) -> pl.DataFrame:
         """Outcomes (`OUTCOME_SCHEMA`) with `weight` (micro-nats) and `reason`.
@@ -72,13 +72,14 @@ class OutcomeWeights:
         """
         outcome = pl.col("outcome").cast(pl.String)
         prefix = pl.col("object").str.extract(r"^(\d+\.\d+\.\d+)\.")
-        # A scraper meets workloads that have just been started; who has no name is none of them.
+        # A scraper meets workloads that have just been started; who has no name is none of them. A
+        # deployment or a node makes many fail at once, so that their ratios do not multiply.
         starting = pl.col("visiting") & is_workload(pl.col("peer")) & outcome.is_in(_STARTING)
         unused = (pl.col("peer") == "ip:" + pl.col("object")) & prefix.is_in(self._networks)
         silence = (
             pl.when("unused")
             .then(_UNUSED_ADDRESS)
-            .when(pl.col("protocol") == "ICMP")
+            .when((pl.col("protocol") == "ICMP") | (pl.col("failed") == 0))
             .then(0)
             .when((pl.col("protocol") == "UDP") & ~pl.col("stealth"))
             .then(_heard(pl.lit(_UDP_SILENCE)))
@@ -108,11 +109,7 @@ class OutcomeWeights:
                 pl.col("answered").fill_null(_answered(THETA0)),
                 unused=unused.fill_null(False),
             )
-            .with_columns(
-                own="theta0",
-                theta0=pl.when(starting).then(STARTING).otherwise("theta0"),
-                failed=pl.when(starting).then(_failed(STARTING)).otherwise("failed"),
-            )
+            .with_columns(own="theta0", failed=pl.when(starting).then(0).otherwise("failed"))
             .with_columns(
                 weight=pl.when((weight > 0) & pl.col("actor").str.starts_with("reserved:"))
                 .then((weight * _BEHIND_NODE).round(0))

@@ -21,6 +21,7 @@ from sidelong.models.statistic import Statistic
 __all__ = ["SpreadDetector"]
 
 _NEW_EDGE: Final = micro_nats(np.log(20))
+_PEERS: Final = 3
 _LEAK_PER_DAY: Final = micro_nats(0.1 * 86_400)
 
 
@@ -29,7 +30,7 @@ class SpreadDetector:
 
     def __init__(self, baseline: Baseline, bounds: Bounds) -> None:
         self._known = baseline.workloads["actor"].implode()
-        self._calling = habitual_services(baseline)
+        self._calling = habitual_services(baseline, _PEERS)
         self._spread = Statistic("spread", ("actor",), bounds, leak_per_day=_LEAK_PER_DAY)
 
     @property

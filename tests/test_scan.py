@@ -110,7 +110,8 @@ def test_a_workload_needs_as_many_failures_as_its_record_says(
     assert alarms_after(*refused(12), baseline=with_record(tried, answered)) == failures
 
 
-SCRAPER = known({f"mon/prom -> app/a{n}:9090": 100 for n in range(3)})
+SCRAPER = known({f"mon/prom -> app/a{n}:9090": 100 for n in range(10)})
+GATEWAY = known({f"mon/prom -> app/a{n}:9090": 100 for n in range(9)})
 
 
 def test_targets_that_a_scraper_asks_before_they_listen_are_no_sweep() -> None:
@@ -118,6 +119,7 @@ def test_targets_that_a_scraper_asks_before_they_listen_are_no_sweep() -> None:
     for n in range(12):
         told += [f"{n}s mon/prom -> new/b{n}:9090 SYN", f"{n}.1s mon/prom <- new/b{n}:9090 RST"]
     assert alarms_after(*told, baseline=SCRAPER) is None
+    assert alarms_after(*told, baseline=GATEWAY) == 5
     elsewhere = [line.replace("9090", "22") for line in told]
     assert alarms_after(*elsewhere, baseline=SCRAPER) == 5
 

@@ -25,6 +25,7 @@ import dns.rcode
 import dns.rdatatype
 
 _NDOTS = 5
+_BACKLOG = 1024  # one may stand for hundreds of pods
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 512\r\nconnection: close\r\n\r\n" + b"x" * 512
 
 
@@ -46,7 +47,9 @@ async def serve(ports: list[int]) -> None:
     loop.add_signal_handler(signal.SIGUSR2, reopen)
     while True:
         await opened.wait()
-        servers = [await asyncio.start_server(answer, "0.0.0.0", port) for port in ports]
+        servers = [
+            await asyncio.start_server(answer, "0.0.0.0", port, backlog=_BACKLOG) for port in ports
+        ]
         await stopped.wait()
         for server in servers:
             server.close()
