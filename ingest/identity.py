@@ -244,8 +244,9 @@ def _answers(flows: pl.DataFrame) -> Facts:
     clock = flows["clock"].to_physical().to_numpy()[rows]
     keys = hash_strings(ip)
     own = mix(flows["dst_ip_key"].to_numpy()[rows], keys)
-    both = ([keys, own], [rows, rows], [clock, clock], [domain, domain])
-    return Facts(*(np.concatenate(parts) for parts in both))
+    return Facts(
+        np.concatenate([keys, own]), np.tile(rows, 2), np.tile(clock, 2), np.tile(domain, 2)
+    )
 
 
 def _peer_domain(name: str) -> str:
