@@ -50,14 +50,11 @@ def sides(flows: pl.DataFrame) -> pl.DataFrame:
     Left out: rows that only report loss, traffic with multicast, broadcast, loopback and link-local
     addresses (the cloud metadata address stays), and what kubelet and Cilium's health checks open.
     """
-    two = ("src", "dst", "reply")
-    if any(flows[name].null_count() for name in two):
-        flows = flows.drop_nulls(two)
-    back = flows["reply"].to_numpy()
+    back, whole = (column.to_numpy() for column in flows.select_seq(_DIRECTED))
     actor, peer = _both(flows["src"], flows["dst"], back, _OF_NAME)
     actor_ip, peer_ip = _both(flows["src_ip"], flows["dst_ip"], back, _OF_ADDRESS)
     left_out = actor["prober"] | actor_ip["nobody"] | peer_ip["nobody_there"]
-    left_out |= actor["key"] == peer["key"]
+    left_out |= (actor["key"] == peer["key"]) | ~whole
     keys = {"actor": actor["key"], "peer": peer["key"], "peer_ip": peer_ip["key"]}
     addressed = peer["addressed"]
     if left_out.any():
@@ -71,6 +68,10 @@ def sides(flows: pl.DataFrame) -> pl.DataFrame:
     return _keyed(with_events(rows), keys).hstack([pl.Series("addressed", addressed)])
 
 
+_DIRECTED: Final = (
+    pl.col("reply").fill_null(False),
+    pl.all_horizontal(pl.col("src", "dst", "reply").is_not_null()).alias("whole"),
+)
 _TURNED: Final = (
     ("actor", "src", "dst"),
     ("actor_pod", "src_pod", "dst_pod"),

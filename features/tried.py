@@ -9,14 +9,23 @@ import numpy as np
 import polars as pl
 
 from sidelong.features.bounds import Bounds
-from sidelong.ingest.groups import Groups
-from sidelong.ingest.keys import Keys, hash_columns, hash_rows
+from sidelong.ingest.groups import Groups, Positions
+from sidelong.ingest.keys import (
+    Keys,
+    column_keys,
+    hash_column,
+    hash_rows,
+    hash_strings,
+    mix,
+    numbered,
+)
 from sidelong.ingest.table import Table
 
 __all__ = ["Tried"]
 
 _IDENTIFIER: Final = r"/(?:\d+|[0-9a-fA-F-]{16,})(?:/|$)"
 _NXDOMAIN: Final = 3
+_ANSWERED: Final = (pl.col("status") > 0).fill_null(False) & pl.col("path").is_not_null()
 _DAY_NS: Final = 86_400_000_000_000
 
 
@@ -38,9 +47,17 @@ class Tried:
         """
         if oriented["status"].null_count() == oriented.height:
             return oriented.clear().with_columns(template=pl.lit(None, pl.String))
-        rows = oriented.filter(pl.col("status") > 0, pl.col("path").is_not_null())
-        rows = rows.with_columns(template=pl.col("path").str.replace_all(_IDENTIFIER, "/{}"))
-        return self._first(rows, hash_columns(rows, ["actor", "peer", "method", "template"]))
+        at = np.flatnonzero(oriented.select_seq(_ANSWERED).to_series().to_numpy())
+        numbers, paths = numbered(oriented["path"][at])
+        templates = paths.str.replace_all(_IDENTIFIER, "/{}")
+        keys = mix(
+            column_keys(oriented, "actor")[at],
+            column_keys(oriented, "peer")[at],
+            hash_column(oriented["method"][at]),
+            hash_strings(templates)[numbers],
+        )
+        first = self._first(at, keys, oriented["time"])
+        return oriented[at[first]].with_columns(template=templates[numbers[first]])
 
     def services(self, lookups: pl.DataFrame) -> pl.DataFrame:
         """The first answer on each (actor, name of a service).
@@ -54,8 +71,7 @@ class Tried:
         told = lookups["internal"].to_numpy() & lookups["service"].to_numpy()
         rows = np.flatnonzero(told & ((code == 0) | (code == _NXDOMAIN)))
         keys = hash_rows(lookups, ["actor", "dns_name"], rows)
-        new = self._tried.find(keys) < 0
-        return self._first(lookups[rows[new]], keys[new])
+        return lookups[rows[self._first(rows, keys, lookups["time"])]]
 
     def tidy(self, now_ns: int) -> None:
         """Forget at an event-time tick what is old or beyond the bounds."""
@@ -69,12 +85,10 @@ class Tried:
         """Go on from a snapshot."""
         self._tried.restore(state["table"])
 
-    def _first(self, rows: pl.DataFrame, keys: Keys) -> pl.DataFrame:
-        """The rows of which the key was not seen before today."""
-        if rows.is_empty():
-            return rows
+    def _first(self, rows: Positions, keys: Keys, time: pl.Series) -> Positions:
+        """The places, among these rows, of those of which the key was not seen before today."""
         first = Groups(keys).first
         first = first[self._tried.find(keys[first]) < 0]
-        rows = rows[first]
-        self._tried.put(keys[first], seen=rows["time"].to_physical().to_numpy())
-        return rows
+        if len(first):
+            self._tried.put(keys[first], seen=time[rows[first]].to_physical().to_numpy())
+        return first
