@@ -21,7 +21,7 @@ STEPS: Final = {
     "first contacts": ("features.contacts:Contacts.observe",),
     "edges": ("features.edges:Edges.observe",),
     "rollouts": ("features.rollouts:Rollouts.observe",),
-    "names": ("features.observed:with_name_parts",),
+    "names": ("features.names:NameParts.of",),
     "paths, service names": ("features.tried:Tried.paths", "features.tried:Tried.services"),
     "windows": ("features.windows:Windows.observe",),
     "scan": ("models.scan:ScanDetector.judge",),
