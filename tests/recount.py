@@ -117,16 +117,13 @@ def nobody(address: str) -> bool:
 
 
 def _what(row: dict[str, Any], *, back: bool) -> str:
-    flags, verdict = row["tcp_flags"], row["verdict"]
-    tcp = row["protocol"] == "TCP" and flags is not None
+    flags, verdict = row["tcp_flags"] if row["protocol"] == "TCP" else None, row["verdict"]
     if verdict == "DROPPED":
         return "" if back else "denied"
-    reset = tcp and flags & _RST and not flags & (_SYN | _PSH)
     if back:
-        if verdict == "ERROR":
-            return "refused"
-        return "refused" if reset else "answered"
-    if not tcp:
+        reset = flags is not None and flags & _RST and not flags & (_SYN | _PSH)
+        return "refused" if reset or verdict == "ERROR" else "answered"
+    if flags is None:
         return "tried"
     stealthy = flags in (0, _FIN, _FIN | _PSH | _URG)
     return "tried" if stealthy or flags & (_SYN | _ACK) == _SYN else ""

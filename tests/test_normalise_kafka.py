@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import kafka
+import kafka.admin
 import numpy as np
 import polars as pl
 import pytest
@@ -234,8 +234,8 @@ def test_partitions_that_are_added_are_read_without_a_restart_and_by_a_successor
     two = None
     try:
         reader.until(1_000, one)
-        admin = kafka.KafkaAdminClient(bootstrap_servers=settings.servers)
-        admin.create_partitions({settings.topic("flows.raw"): RAW + 1})
+        admin = kafka.admin.KafkaAdminClient(bootstrap_servers=settings.servers)
+        admin.create_partitions({settings.topic("flows.raw"): kafka.admin.NewPartitions(RAW + 1)})
         admin.close()
         send(settings, [empty_flows()] * RAW + parts[1:2])
         while "is new, and is read" not in one.log:
