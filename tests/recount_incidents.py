@@ -14,7 +14,7 @@ from sidelong.alerts.incident import Incident
 
 __all__ = ["Recount"]
 
-_SILENCE_NS: Final = 600_000_000_000
+_SILENCE_NS: Final = 610_000_000_000  # ten minutes, and until the tick that notices
 _NO_EXPERIENCE: Final = (67, 68, 123, 137, 138, 1900, 5353, 5355)
 _FAILED: Final = ("refused", "unanswered", "denied")
 _TWICE: Final = ("NULL", "KEY", "TYPE65399")
