@@ -14,7 +14,8 @@ from sidelong.alerts.incident import Incident
 
 __all__ = ["Recount"]
 
-_SILENCE_NS: Final = 610_000_000_000  # ten minutes, and until the tick that notices
+_SILENCE_NS: Final = 600_000_000_000
+_NOTICED_NS: Final = 300_000_000_000  # a quiet stream may notice the silence so much later
 _NO_EXPERIENCE: Final = (67, 68, 123, 137, 138, 1900, 5353, 5355)
 _FAILED: Final = ("refused", "unanswered", "denied")
 _TWICE: Final = ("NULL", "KEY", "TYPE65399")
@@ -56,11 +57,10 @@ class Recount:
             if one.actor == actor
         }
         low, high = _ns(incident.first_seen), _ns(incident.last_seen) + _SILENCE_NS
-        ours = [
-            one
-            for one in contacts(self._seen, actor, frozenset(known))
-            if low - 1_000 <= one.ended <= high
-        ]
+        ended = sorted(contacts(self._seen, actor, frozenset(known)), key=lambda one: one.ended)
+        ours = [one for one in ended if low - 1_000 <= one.ended <= high]
+        after = [one for one in ended if high < one.ended <= high + _NOTICED_NS]
+        ours += after[: max(0, incident.counts["contacts"] - len(ours))]
         found = {end: sum(one.ends == end for one in ours) for end in ("answered", *_FAILED)}
         told = incident.counts
         # An address that belongs to nobody is a way not to be there: told instead of what happened.
