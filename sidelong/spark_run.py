@@ -107,7 +107,9 @@ def on_spark(options: SparkOptions, terminal: Terminal) -> Iterator[Run]:
                 finally:
                     engine.close()
         except Exception as error:
-            if not type(error).__module__.startswith(("pyspark", "py4j")):
+            # Whoever asks a Java that has ended is refused the connection.
+            spark = type(error).__module__.startswith(("pyspark", "py4j"))
+            if not (spark or isinstance(error, ConnectionError)):
                 raise
             for line in _end_of(Path(folder) / LOG):
                 terminal.say(line)

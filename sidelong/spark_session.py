@@ -30,6 +30,8 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_RECORDS),
+    # So many rows are put together in Java's memory before they are kept: 10,000 by default.
+    "spark.sql.inMemoryColumnarStorage.batchSize": str(ARROW_RECORDS),
     # A worker computes on one core, the one that Spark counts for it.
     "spark.executorEnv.POLARS_MAX_THREADS": "1",
     "spark.executorEnv.OMP_NUM_THREADS": "1",
