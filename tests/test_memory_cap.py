@@ -243,9 +243,9 @@ def test_files_and_topics_wait_where_they_are(key: str, close: bool, waits: bool
 
 def test_bounds_grow_with_what_a_process_may_have_and_shrink_with_its_parts() -> None:
     usual = Bounds()
-    assert Bounds.within(600) == usual
-    assert Bounds.within(400).contacts == usual.contacts // 2
-    assert Bounds.within(600, parts=4).names == usual.names // 4
+    assert Bounds.within(1_300) == usual
+    assert Bounds.within(750).contacts == usual.contacts // 2
+    assert Bounds.within(1_300, parts=4).names == usual.names // 4
     assert Bounds.within(256).edges > 0
     assert Bounds.within(100_000).contacts == 4 * usual.contacts
 

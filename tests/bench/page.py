@@ -174,7 +174,7 @@ def _flood(part: Mapping[str, Any]) -> Iterator[str]:
     yield "## A flood\n"
     yield (
         f"One workload of a hundred sends SYNs to {result['a_minute']:,} new addresses a minute "
-        f"for five minutes. Memory grows by {grown:,.0f} MiB (bound: 400), {result['evicted']:,} "
+        f"for five minutes. Memory grows by {grown:,.0f} MiB (bound: 1,100), {result['evicted']:,} "
         f"rows are evicted, {result['flows_per_cpu_second']:,} flows go through in a second of "
         "processor time"
         + (f" ({result['note']})" if "note" in result else "")
