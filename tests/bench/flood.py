@@ -28,7 +28,7 @@ FOLDER: Final = Path(__file__).resolve().parents[2] / ".bench" / "flood"
 WORKLOADS: Final = 100
 RATE: Final = 2_000.0
 A_MINUTE: Final = 1_000_000
-GROWTH_MEBIBYTES: Final = 1_100  # as features/bounds.py promises, what a batch at hand needs included
+GROWTH_MEBIBYTES: Final = 1_100  # as features/bounds.py has it, all that a batch needs included
 _STEP: Final = 100_000
 _BATCH: Final = 20_000
 
