@@ -68,8 +68,9 @@ class Reader:
         return polled
 
     def gather(self, timeout: float, most_records: int, seconds: float, enough: int) -> Polled:
-        """As `poll`, and what comes in the next `seconds`, until it is `enough` bytes. Ends as soon
-        as a partition is gained or lost; of one that is lost nothing is brought."""
+        """As `poll`, and what comes in the next `seconds`, until it is `enough` bytes or nothing
+        more comes. Ends as soon as a partition is gained or lost; of one that is lost nothing is
+        brought."""
         polled = self.poll(timeout, most_records)
         ends = time.monotonic() + seconds
         while polled.records and not polled.gained and not polled.lost:
@@ -83,6 +84,8 @@ class Reader:
             for place, records in more.records.items():
                 polled.records.setdefault(place, []).extend(records)
             polled = more._replace(records=polled.records)
+            if not more.records:
+                break
         return polled
 
     def take_up(self, place: Partition, saved: int | None, *, stateless: bool = False) -> int:
