@@ -13,8 +13,8 @@ def load(moment: float) -> float:
 
     Highest in the early afternoon, lowest at night; the mean over a working day is 1.
 
-    >>> round(load(1795442400)), round(load(1795397400), 1)
-    (2, 0.4)
+    >>> [round(load(1795442400 + hour * 3_600), 2) for hour in (0, 12)]  # from a Monday, 14:00
+    [1.55, 0.45]
     """
     time = datetime.fromtimestamp(moment, UTC)
     hour = time.hour + time.minute / 60 + time.second / 3_600
