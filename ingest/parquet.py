@@ -6,7 +6,6 @@ may be missing, of another width, or more than that.
 
 import io
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from sidelong.errors import ConfigError, SourceError
+from sidelong.ingest.draft import draft_of
 from sidelong.ingest.schema import FLOW_SCHEMA, conform
 from sidelong.ingest.source import BadRows, Batch
 
@@ -219,21 +219,13 @@ def write_flows(frames: Iterable[pl.DataFrame], path: str | os.PathLike[str]) ->
             raise
 
     try:
-        descriptor, draft = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise _not_writable(target, error) from error
-    os.close(descriptor)
-    try:
-        source = register_io_source(stored, schema=STORED)
-        source.sink_parquet(draft, maintain_order=True, sync_on_close="data")
-        os.chmod(draft, 0o666 & ~_umask())
-        os.replace(draft, target)
+        with draft_of(target) as draft:
+            source = register_io_source(stored, schema=STORED)
+            source.sink_parquet(draft, maintain_order=True, sync_on_close="data")
     except _BROKEN as error:
         if failed:
             raise failed[0] from None
         raise _not_writable(target, error) from error
-    finally:
-        Path(draft).unlink(missing_ok=True)
     return written
 
 
@@ -242,12 +234,6 @@ def encoded(flows: pl.DataFrame) -> bytes:
     whole = io.BytesIO()
     conform(flows).cast(STORED).write_parquet(whole, compression="zstd", statistics=True)
     return whole.getvalue()
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _not_writable(target: Path, error: BaseException) -> ConfigError:

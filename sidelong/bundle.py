@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import io
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +31,7 @@ from sidelong.bundle_files import (
 from sidelong.case import Case
 from sidelong.case_flows import Found
 from sidelong.errors import ConfigError
+from sidelong.ingest.draft import draft_of
 from sidelong.models.feedback import Feedback
 from sidelong.recording import Sight
 
@@ -136,26 +135,16 @@ def _selectors(selectors: object) -> KeptSelectors:
 
 def _write(path: Path, content: Mapping[str, bytes]) -> None:
     """Whole or not at all: a file of that name is only replaced at the end."""
-    draft: str | None = None
     try:
-        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w") as bundle:
+        with draft_of(path) as draft, zipfile.ZipFile(draft, "w") as bundle:
             for name, held in content.items():
                 entry = zipfile.ZipInfo(name, _ALWAYS)
                 packed = name.endswith(".parquet")  # inside already
                 entry.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16
                 bundle.writestr(entry, held)
-        umask = os.umask(0o077)
-        os.umask(umask)
-        Path(draft).chmod(0o666 & ~umask)
-        Path(draft).replace(path)
-        draft = None
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror or error}",
             hint="name a place that can be written and has room",
         ) from error
-    finally:
-        if draft is not None:
-            Path(draft).unlink(missing_ok=True)

@@ -2,9 +2,7 @@
 
 import gzip
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ import zstandard
 from rich.text import Text
 
 from sidelong.errors import ConfigError
+from sidelong.ingest.draft import draft_of
 from sidelong.ingest.durations import length
 from sidelong.ingest.parquet import encoded, write_flows
 from sidelong.ingest.source import Batch
@@ -165,21 +164,15 @@ def _text(flows: pl.DataFrame) -> bytes:
 @contextmanager
 def _draft(path: Path) -> Iterator[IO[bytes]]:
     """A file that gets its name once it is whole; compressed as its name says."""
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as raw:
-            if path.suffix == ".zst":
-                with zstandard.ZstdCompressor().stream_writer(raw, closefd=False) as file:
-                    yield file
-            elif path.suffix == ".gz":
-                with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file:
-                    yield file  # type: ignore[misc]  # writes bytes as any file does
-            else:
-                yield raw
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    with draft_of(path) as draft, draft.open("wb") as raw:
+        if path.suffix == ".zst":
+            with zstandard.ZstdCompressor().stream_writer(raw, closefd=False) as file:
+                yield file
+        elif path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file:
+                yield file  # type: ignore[misc]  # writes bytes as any file does
+        else:
+            yield raw
 
 
 def _write(path: Path, content: object) -> None:

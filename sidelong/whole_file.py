@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from sidelong.errors import ConfigError
+from sidelong.ingest.draft import mode_of_new_files
 
 __all__ = ["WholeFile"]
 
@@ -66,7 +67,7 @@ class WholeFile:
             self._file.truncate(len(content))
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._part.chmod(0o666 & ~_mask())
+            self._part.chmod(mode_of_new_files())
             self._part.replace(self.path)
         except OSError as error:
             raise _denied(str(self.path), error.strerror or str(error)) from error
@@ -84,9 +85,3 @@ def _denied(path: str, why: str) -> ConfigError:
         f"{path} cannot be written: {why}",
         hint="name a file in a folder that is yours and has room",
     )
-
-
-def _mask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
