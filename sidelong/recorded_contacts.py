@@ -6,6 +6,7 @@ import polars as pl
 
 from sidelong.features.events import ANSWER, DENIAL, REFUSAL
 from sidelong.ingest.schema import PROTOCOLS, schema_of
+from sidelong.recorded_rows import RecordedRows
 
 __all__ = ["CONTACT_SCHEMA", "RecordedContacts", "moments"]
 
@@ -46,10 +47,12 @@ class RecordedContacts:
     """Adds up edges; keeps `most` of them, those with the most events."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept = pl.DataFrame()
-        self._fresh: list[pl.DataFrame] = []
-        self.dropped = 0
+        self._rows = RecordedRows(most, _KEY, "events", _summed)
+
+    @property
+    def dropped(self) -> int:
+        """Rows that were beyond the bound."""
+        return self._rows.dropped
 
     def add(self, rows: pl.DataFrame) -> None:
         """Count rows of `sides`."""
@@ -69,25 +72,18 @@ class RecordedContacts:
             failed=pl.when(pl.col("event") == REFUSAL).then(events).otherwise(0),
             **moments(),
         )
-        self._fresh.append(_summed(facts))
+        self._rows.add(facts)
 
     def tidy(self) -> None:
         """Put together what came since, and drop what is beyond the bound."""
-        if not self._fresh:
-            return
-        kept = [self._kept] if self._kept.height else []
-        rows = _summed(pl.concat([*kept, *self._fresh]))
-        self._fresh = []
-        self.dropped += max(0, rows.height - self._most)
-        rows = rows.sort("events", "first_seen", *_KEY, descending=[True] + [False] * 5)
-        self._kept = rows.head(self._most)
+        self._rows.tidy()
 
     def frame(self) -> pl.DataFrame:
         """The edges so far (`CONTACT_SCHEMA`), in the order in which they were first seen."""
-        self.tidy()
-        if self._kept.is_empty():
+        rows = self._rows.frame()
+        if rows.is_empty():
             return CONTACT_SCHEMA.to_frame()
-        seen = self._kept.with_columns(bytes=pl.when(pl.col("sized") > 0).then("bytes"))
+        seen = rows.with_columns(bytes=pl.when(pl.col("sized") > 0).then("bytes"))
         return seen.sort("first_seen", *_KEY).match_to_schema(
             CONTACT_SCHEMA, extra_columns="ignore"
         )

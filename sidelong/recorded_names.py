@@ -12,6 +12,7 @@ from sidelong.features.names import CLUSTER_DOMAIN, with_name_parts
 from sidelong.ingest.keys import hash_column
 from sidelong.ingest.schema import schema_of
 from sidelong.recorded_contacts import moments
+from sidelong.recorded_rows import RecordedRows
 
 __all__ = ["NAME_SCHEMA", "RecordedNames"]
 
@@ -44,10 +45,12 @@ class RecordedNames:
     """Adds up lookups; keeps `most` pairs, those with the most queries."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept = pl.DataFrame()
-        self._fresh: list[pl.DataFrame] = []
-        self.dropped = 0
+        self._rows = RecordedRows(most, _KEY, "queries", _summed)
+
+    @property
+    def dropped(self) -> int:
+        """Rows that were beyond the bound."""
+        return self._rows.dropped
 
     def add(self, lookups: pl.DataFrame) -> None:
         """Count rows of `lookups_of`. What a resolver passes on is left to who asked."""
@@ -70,28 +73,21 @@ class RecordedNames:
             types=pl.concat_list(pl.col("dns_type")),
             **moments(),
         )
-        self._fresh.append(_summed(facts))
+        self._rows.add(facts)
 
     def tidy(self) -> None:
         """Put together what came since, and drop what is beyond the bound."""
-        if not self._fresh:
-            return
-        kept = [self._kept] if self._kept.height else []
-        rows = _summed(pl.concat([*kept, *self._fresh]))
-        self._fresh = []
-        self.dropped += max(0, rows.height - self._most)
-        rows = rows.sort("queries", "first_seen", *_KEY, descending=[True] + [False] * 3)
-        self._kept = rows.head(self._most)
+        self._rows.tidy()
 
     def frame(self) -> pl.DataFrame:
         """The pairs so far (`NAME_SCHEMA`), those with the most text carried out first."""
-        self.tidy()
-        if self._kept.is_empty():
+        rows = self._rows.frame()
+        if rows.is_empty():
             return NAME_SCHEMA.to_frame()
         many = pl.col("smallest").list.len() == _SMALLEST
         share = pl.col("smallest").list.max().cast(pl.Float64) / 2.0**64
         return (
-            self._kept.with_columns(
+            rows.with_columns(
                 queries=pl.max_horizontal("queries", "replies"),
                 names=pl.when(many)
                 .then(((_SMALLEST - 1) / share).round())
