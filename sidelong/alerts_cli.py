@@ -8,6 +8,7 @@ import click
 from sidelong.alerts.incident import Kind, Severity
 from sidelong.help import USAGE_OR_SOURCE, GroupedCommand, option
 from sidelong.input_options import FORMAT, PODS
+from sidelong.output_options import OUTPUT
 from sidelong.terminal import Terminal
 from sidelong.verdicts_cli import CONFIG_IF_ANY, ack, benign, confirm
 
@@ -19,13 +20,6 @@ _CONFIG: Final = option(
     metavar="FILE",
     required=True,
     help="Receivers, routes and suppressions, as TOML: see docs/alerts.md.",
-)
-_OUTPUT: Final = option(
-    "--output",
-    heading="Output",
-    type=click.Choice(("table", "json")),
-    help="For a person, or a JSON object a line for a program.  "
-    "[default: table on a terminal, json in a pipe]",
 )
 
 
@@ -125,7 +119,7 @@ def try_out(
 )
 @FORMAT
 @PODS
-@_OUTPUT
+@OUTPUT
 def preview(
     inputs: Sequence[str],
     config: str,
@@ -186,7 +180,7 @@ def check(config: str) -> int:
     short_help="List what waits and what could not be delivered.",
 )
 @CONFIG_IF_ANY
-@_OUTPUT
+@OUTPUT
 def list_(config: str | None, output: str | None) -> int:
     """List what waits in the outbox for each receiver, and what could not be delivered, and why.
 

@@ -3,17 +3,10 @@
 import click
 
 from sidelong.help import USAGE_OR_SOURCE, GroupedCommand, option
+from sidelong.output_options import OUTPUT
 from sidelong.terminal import Terminal
 
 __all__ = ["baseline"]
-
-_OUTPUT = option(
-    "--output",
-    heading="Output",
-    type=click.Choice(("table", "json")),
-    help="For a person, or a JSON object a line for a program.  "
-    "[default: table on a terminal, json in a pipe]",
-)
 
 
 @click.group(
@@ -43,7 +36,7 @@ def baseline() -> None:
     required=True,
     help='What to look into, as saved by "sidelong learn".',
 )
-@_OUTPUT
+@OUTPUT
 def show(workload: str | None, baseline: str, output: str | None) -> int:
     """Show whom a workload talks to, when and how often; without one, all workloads.
 
@@ -68,7 +61,7 @@ def show(workload: str | None, baseline: str, output: str | None) -> int:
 )
 @click.argument("before", metavar="DIR")
 @click.argument("after", metavar="DIR")
-@_OUTPUT
+@OUTPUT
 def diff(before: str, after: str, output: str | None) -> int:
     """Show what changed between two baselines: workloads, edges, edges on trial, DNS domains.
 

@@ -20,6 +20,7 @@ from sidelong.explain_cli import explain
 from sidelong.graph_cli import graph
 from sidelong.help import EXIT_STATUS, GroupedCommand, option
 from sidelong.input_options import CONFIG, FORMAT, FORMATS, INPUTS, KUBERNETES, PODS
+from sidelong.output_options import OUTPUT
 from sidelong.policy_cli import policy
 from sidelong.service_cli import run as run_command
 from sidelong.service_cli import topics
@@ -185,13 +186,7 @@ def learn(
     help='Ordinary traffic, as saved by "sidelong learn". Without it scans and DNS tunnels are '
     "found, and few lateral movements.",
 )
-@option(
-    "--output",
-    heading="Output",
-    type=click.Choice(("table", "json")),
-    help="For a person, or a JSON object a line for a program.  "
-    "[default: table on a terminal, json in a pipe]",
-)
+@OUTPUT
 @option(
     "--all",
     "every_change",

@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 from sidelong.help import USAGE_OR_SOURCE, GroupedCommand, option
+from sidelong.output_options import OUTPUT
 from sidelong.service_settings import ROLES, RoleName
 from sidelong.terminal import Terminal
 
@@ -16,13 +17,6 @@ _CONFIG: Final = option(
     heading="Input",
     metavar="FILE",
     help="Settings, as TOML: see docs/configuration.md.",
-)
-_OUTPUT: Final = option(
-    "--output",
-    heading="Output",
-    type=click.Choice(("table", "json")),
-    help="For a person, or a JSON object a line for a program.  "
-    "[default: table on a terminal, json in a pipe]",
 )
 
 
@@ -114,7 +108,7 @@ def create(config: str | None, partitions: Sequence[str], replicas: int | None) 
     short_help="List the topics, and how far behind each role is.",
 )
 @_CONFIG
-@_OUTPUT
+@OUTPUT
 def list_(config: str | None, output: str | None) -> int:
     """List the topics, what is in them, and how much of it each role has yet to read.
 

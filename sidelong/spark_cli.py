@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import click
 
 from sidelong.help import EXIT_STATUS, USAGE_OR_SOURCE, GroupedCommand, option
-from sidelong.input_options import CONFIG, PODS
+from sidelong.input_options import CONFIG, INPUTS, PODS
+from sidelong.output_options import OUTPUT
 from sidelong.terminal import Terminal
 
 __all__ = ["spark"]
 
-_INPUTS = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 _MASTER = option(
     "--master",
     heading="Spark",
@@ -58,7 +58,7 @@ def spark() -> None:
 @spark.command(
     cls=GroupedCommand, epilog=EXIT_STATUS, short_help="Find attacks in flows kept as Parquet."
 )
-@_INPUTS
+@INPUTS
 @PODS
 @CONFIG
 @option(
@@ -67,13 +67,7 @@ def spark() -> None:
     metavar="DIR",
     help='Ordinary traffic, as saved by "sidelong learn" or "sidelong spark learn".',
 )
-@option(
-    "--output",
-    heading="Output",
-    type=click.Choice(("table", "json")),
-    help="For a person, or a JSON object a line for a program.  "
-    "[default: table on a terminal, json in a pipe]",
-)
+@OUTPUT
 @option(
     "--all",
     "every_change",
@@ -132,7 +126,7 @@ def replay(
     epilog=f"Exit status: 0 learnt, {USAGE_OR_SOURCE}.",
     short_help="Learn a baseline from flows you vouch for.",
 )
-@_INPUTS
+@INPUTS
 @PODS
 @CONFIG
 @option(
@@ -188,7 +182,7 @@ def learn(
     epilog=f"Exit status: 0 written, {USAGE_OR_SOURCE}.",
     short_help="Write the windows of flows as Parquet.",
 )
-@_INPUTS
+@INPUTS
 @PODS
 @CONFIG
 @option(
