@@ -128,8 +128,8 @@ class Ends:
     @property
     def span(self) -> tuple[int, int]:
         """The earliest and the latest time of all rows, in nanoseconds."""
-        time = self._flows.select(pl.coalesce("time", "clock")).to_series().to_physical()
-        return int(time.min()), int(time.max())  # type: ignore[arg-type]
+        time = self._flows.select(pl.coalesce("time", "clock")).to_series().to_physical().to_numpy()
+        return int(time.min()), int(time.max())
 
     @property
     def first(self) -> Positions:

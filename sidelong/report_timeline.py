@@ -105,7 +105,7 @@ def _bars(rows: pl.DataFrame, span: _Span) -> list[dict[str, float]]:
     total_ns = int((span.last - span.first).total_seconds() * _NANO)
     start_ns = int(span.first.timestamp() * _NANO)
     # No bar is narrower than what was counted together, or every other one would be empty.
-    finest_ns = _NANO * int(rows["seconds"].max() or 1)  # type: ignore[arg-type]
+    finest_ns = _NANO * max([1, *rows["seconds"]])
     bars = max(1, min(_BARS, total_ns // finest_ns))
     place = (pl.col("time").to_physical() - start_ns) * bars // total_ns
     counted = (

@@ -205,7 +205,7 @@ class Engine:
                 lost += seen["lost"]
                 if seen["passage"] is not None:
                     passage = Passage.of(seen["passage"])
-                    clock = after(clock, passage, lambda: times_of(chunk)[0])  # noqa: B023
+                    clock = after(clock, passage, lambda: times_of(chunk)[0])  # noqa: B023, called there
             ends = [*(chunk.clock["clock"] for chunk in chunks[1:]), clock["clock"]]
             for place, (chunk, end) in enumerate(zip(chunks, ends, strict=True)):
                 for later in chunks[place:]:

@@ -239,7 +239,7 @@ def _spread(meta: Any, column: int, unit: int) -> list[tuple[int, int]]:
 
 def _pyarrow_parquet() -> Any:
     try:
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq
     except ImportError as error:
         raise ConfigError(
             "reading Parquet on Spark needs pyarrow", hint="pip install 'sidelong[spark]'"

@@ -23,7 +23,7 @@ _MARK: Final = "sidelong says: "
 
 def messages_of(spark: Any, messages: Sequence[Message], slots: int) -> Any:
     """A data frame of messages, those of a slot in one task."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     columns = list(zip(*messages, strict=True))
     arrays = [pa.array(column, dtype) for column, dtype in zip(columns, _types(pa), strict=True)]

@@ -14,7 +14,16 @@ from typing import Any, Final
 
 from sidelong.errors import ConfigError, SourceError
 
-__all__ = ["ARROW_RECORDS", "LOG", "SparkOptions", "first_line", "quiet", "session", "workers_in"]
+__all__ = [
+    "ARROW_RECORDS",
+    "LOG",
+    "SparkOptions",
+    "first_line",
+    "installed_pyspark",
+    "quiet",
+    "session",
+    "workers_in",
+]
 
 ARROW_RECORDS: Final = 8
 """Messages of up to some megabytes are handed to Python so many at a time."""
@@ -86,7 +95,7 @@ def session(master: str | None, settings: Mapping[str, str], folder: Path) -> It
     master that does not answer.
     """
     with quiet():
-        sql = _pyspark()
+        sql = installed_pyspark().sql
         running = sql.SparkSession.getActiveSession()
         if running is not None:
             yield running
@@ -127,12 +136,15 @@ def workers_in(spark: Any) -> int:
     return max(1, int(spark.sparkContext.defaultParallelism))
 
 
-def _pyspark() -> Any:
+def installed_pyspark() -> Any:
+    """The module `pyspark`, with `pyspark.sql`.
+
+    Errors: ConfigError without it, what it needs, or a version that will do.
+    """
     try:
         import pandas  # noqa: F401, pyspark looks for it
-        import pyarrow  # type: ignore[import-untyped]  # noqa: F401
-        import pyspark
-        from pyspark import sql
+        import pyarrow  # noqa: F401, likewise
+        import pyspark.sql
     except ImportError as error:
         raise ConfigError(
             f"Spark needs something that is not installed: {error}",
@@ -144,7 +156,7 @@ def _pyspark() -> Any:
             f"pyspark {pyspark.__version__} is too old: it cannot stream groups as Arrow",
             hint="pip install -U 'sidelong[spark]', and run it on a Spark of the same version",
         )
-    return sql
+    return pyspark
 
 
 def _check_java() -> None:

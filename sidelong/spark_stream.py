@@ -18,7 +18,7 @@ from sidelong.ingest.podmap import PodMap
 from sidelong.ingest.secret import Secret
 from sidelong.spark_detect import Arrived, Judgement, judged_batch
 from sidelong.spark_jobs import as_ours, safely
-from sidelong.spark_session import SparkOptions, session
+from sidelong.spark_session import SparkOptions, installed_pyspark, session
 from sidelong.terminal import Terminal
 
 __all__ = ["CONNECTOR", "kafka_options", "stream"]
@@ -56,7 +56,7 @@ def stream(
     networks = pods.networks if pods else frozenset[str]()
     conf = options.named()
     if not {"spark.jars", "spark.jars.packages"} & conf.keys():
-        conf["spark.jars.packages"] = f"{CONNECTOR}:{_spark_version()}"
+        conf["spark.jars.packages"] = _connector()
     with (
         tempfile.TemporaryDirectory(prefix="sidelong-spark-") as folder,
         session(options.master, conf, Path(folder)) as spark,
@@ -151,7 +151,7 @@ class _Judging:
 
 
 def _by_partition(messages: Any, judgement: Judgement, batch: int) -> Any:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     pairs = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
     names = ["partition", "value", "headers"]
@@ -225,20 +225,13 @@ def _understood(error: Exception, settings: Config) -> Exception:
     if "Failed to find data source: kafka" in text or "kafka.KafkaSource" in text:
         return ConfigError(
             "this Spark cannot read Kafka",
-            hint=f"--conf spark.jars.packages={CONNECTOR}:{_spark_version()}",
+            hint=f"--conf spark.jars.packages={_connector()}",
         )
     return error
 
 
-def _spark_version() -> str:
-    try:
-        import pyspark
-    except ImportError as error:
-        raise ConfigError(
-            f"Spark needs something that is not installed: {error}",
-            hint="pip install 'sidelong[spark]'",
-        ) from error
-    return str(pyspark.__version__)
+def _connector() -> str:
+    return f"{CONNECTOR}:{installed_pyspark().__version__}"
 
 
 def _read(secret: Secret | None) -> str:

@@ -4,8 +4,9 @@ Messages go in and come out, as rows of `Message`; who carries them is not known
 a function of what comes in, so that work that is done twice gives the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -274,4 +275,4 @@ def split(rows: pl.DataFrame, of: np.typing.NDArray[np.int64], parts: int) -> li
     return [rows[low:high] for low, high in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-_kind: Final[Callable[[Message], int]] = lambda message: message.kind  # noqa: E731
+_kind: Final = attrgetter("kind")

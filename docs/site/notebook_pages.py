@@ -50,7 +50,7 @@ def executed(notebook: Path, to: Path) -> Path:
             cell.outputs = _settled(cell.outputs)
     to.mkdir(parents=True, exist_ok=True)
     path = to / notebook.name
-    nbformat.write(book, path)  # type: ignore[no-untyped-call]
+    nbformat.write(book, path)
     return path
 
 
@@ -69,7 +69,7 @@ def _settled(outputs: list[Output]) -> list[Output]:
 
 
 def _read(notebook: Path) -> Any:
-    return nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+    return nbformat.read(notebook, as_version=4)
 
 
 def rendered(notebook: Path) -> tuple[str, list[str]]:
